@@ -1,0 +1,1 @@
+"""Mail: how messages leave the house."""
