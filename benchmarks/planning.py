@@ -1,0 +1,159 @@
+"""How long 10,000 schedules take from a file to planned occurrences in SQL and in Redis; and an edit of the file.
+
+One third each of `every`, `at` and crontab lines, in three zones. On SQLite and on PostgreSQL: loading the file,
+applying it, planning (the rows in SQL), registering (the sorted set in Redis); then the unchanged file once more, then
+with one line edited.
+
+    python -m benchmarks.planning [--schedules N] [--rounds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+
+import redis
+from sqlalchemy import func, select
+
+from benchmarks.measuring import Figures, Verdicts, database, machine, nothing, private_redis, seconds_of
+from scheduler.broker import keys
+from scheduler.broker.waiting_room import WaitingRoom
+from scheduler.clock import utc_now
+from scheduler.engine.apply import Applied, apply
+from scheduler.engine.planner import Planner
+from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.schedule_file import load_book
+from scheduler.rules.spec import Book
+from scheduler.settings import Settings
+from scheduler.store.database import Database
+from scheduler.store.tables import Task
+from scheduler.task_functions import TaskFunction
+
+WITHIN = 10.0  # seconds, from the file to the sorted set
+FUNCTIONS = {"nothing": TaskFunction("nothing", nothing)}
+ZONES = ("Europe/Berlin", "America/New_York", "Etc/UTC")
+HEAD = """\
+version: 1
+timezone: Etc/UTC
+defaults: {grace: 10m, retry: {attempts: 3, first: 30s}}
+schedules:
+"""
+
+
+class TimedRoom(WaitingRoom):
+    """Knows how long registering took, so that it can be told apart from planning, which calls it."""
+
+    seconds = 0.0
+
+    def register(self, jobs: Iterable[WaitingJob], *, force: bool = False) -> int:
+        began = time.perf_counter()
+        put = super().register(jobs, force=force)
+        self.seconds += time.perf_counter() - began
+        return put
+
+
+def main() -> int:
+    options = _options()
+    print(f"planning: {machine()}; {options.schedules:,} schedules")
+    verdicts = Verdicts()
+    with private_redis() as client:
+        for kind in ("sqlite", "postgresql"):
+            spent: dict[str, list[float]] = defaultdict(list)
+            for _ in range(options.rounds):
+                client.flushdb()
+                with database(kind) as opened:
+                    rows = measure(opened, client, options.schedules, spent)
+            _show(kind, spent, rows)
+            total = Figures(tuple(spent["the whole"])).median
+            verdicts.at_most(f"{options.schedules:,} schedules loaded, applied and planned on {kind}", total, WITHIN, "s")
+    return verdicts.exit_status
+
+
+def measure(opened: Database, client: redis.Redis, count: int, spent: dict[str, list[float]]) -> int:
+    """One round on an empty database; adds the seconds of each step, and tells how many rows were planned."""
+    room = TimedRoom(client)
+    planner = Planner(opened, room, dt.timedelta(seconds=Settings().horizon_seconds))
+    text = schedule_file(count)
+
+    def timed(step: str, began: float) -> float:
+        spent[step].append(time.perf_counter() - began)
+        return spent[step][-1]
+
+    began = time.perf_counter()
+    book = load(text)
+    whole = timed("load", began)
+    began = time.perf_counter()
+    applied = apply(opened, room, book, text)
+    whole += timed("apply", began)
+    began = time.perf_counter()
+    planned = planner.step()
+    planning = time.perf_counter() - began
+    spent["plan"].append(planning - room.seconds)
+    spent["register"].append(room.seconds)
+    spent["the whole"].append(whole + planning)
+    with opened.read() as session:
+        rows = session.execute(select(func.count()).select_from(Task)).scalar_one()
+    assert len(applied.added) == planned == count
+    assert rows == client.zcard(keys.SCHEDULED)
+
+    assert _apply_again(opened, room, text, "the same file again", spent).revision is None
+    edited = text.replace(b"{every: 30s}", b"{every: 31s}", 1)
+    assert len(_apply_again(opened, room, edited, "one line edited", spent).changed) == 1
+    spent["planner with nothing to do"].append(seconds_of(planner.step))
+    spent["planner with nothing to do"][-1] = seconds_of(planner.step)  # the first one planned the edited schedule
+    return rows
+
+
+def _apply_again(
+    opened: Database, room: WaitingRoom, text: bytes, step: str, spent: dict[str, list[float]]
+) -> Applied:
+    began = time.perf_counter()
+    book = load(text)
+    loaded = time.perf_counter()
+    applied = apply(opened, room, book, text)
+    spent[f"{step}: load"].append(loaded - began)
+    spent[f"{step}: apply"].append(time.perf_counter() - loaded)
+    return applied
+
+
+def load(text: bytes) -> Book:
+    loaded = load_book(text, file="schedules.yaml", functions=FUNCTIONS, now=utc_now())
+    assert loaded.book is not None, loaded.faults[:3]
+    return loaded.book
+
+
+def schedule_file(count: int) -> bytes:
+    """`count` schedules in equal parts of each kind, the times spread over the day."""
+    return (HEAD + "".join(_entry(number) for number in range(count))).encode()
+
+
+def _entry(number: int) -> str:
+    minute, hour = number % 60, number // 60 % 24
+    zone = ZONES[number // 3 % len(ZONES)]
+    when = (
+        f"{{every: {30 + number % 570}s}}",
+        f'{{at: "{hour:02}:{minute:02}", days: mon-fri}}',
+        f'{{cron: "{minute}-59/{5 + number % 20} {hour // 2}-23 * * *"}}',
+    )[number % 3]
+    return f"  job-{number:05}:\n    task: nothing\n    when: {when}\n    timezone: {zone}\n    owner: team-{number % 20}\n"
+
+
+def _show(kind: str, spent: dict[str, list[float]], rows: int) -> None:
+    print(f"{kind}: {rows:,} occurrences planned")
+    for step, seconds in spent.items():
+        print(f"    {step:<28} {Figures(tuple(seconds)).shown()}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.planning", description=__doc__)
+    parser.add_argument("--schedules", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""`python -m scheduler` is `scheduler`."""
+
+from scheduler.cli import main
+
+main()

@@ -1,0 +1,200 @@
+"""`scheduler up` and `scheduler start`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scheduler.cli.options import data_option, file_option, json_option, log_to_stderr, print_json, settings_of
+from scheduler.clock import utc_now
+from scheduler.engine.apply import apply, load_schedule_file
+from scheduler.engine.backends import Backends
+from scheduler.engine.loops import Stop
+from scheduler.engine.parts import run_dispatcher, run_keeper, run_worker
+from scheduler.engine.processes import die_with_parent
+from scheduler.engine.supervisor import DataFolder, Supervisor
+from scheduler.errors import DatabaseAway, FileFaults, PartAway, RedisAway, SettingFault, WrongUsage
+from scheduler.rules.durations import parse_duration
+from scheduler.rules.states import KINDS
+from scheduler.settings import Settings
+from scheduler.store import schedules
+from scheduler.store.database import Database
+from scheduler.store.migrate import migrate
+from scheduler.task_functions import Catalogue, find_task_functions
+
+log = logging.getLogger(__name__)
+
+
+@click.command("up")
+@click.option("--duration", help="End by itself after this long, such as 30s or 2h.")
+@file_option
+@data_option
+@json_option
+def up_command(duration: str | None, file: Path | None, data: Path | None, as_json: bool) -> int:
+    """Run everything in one: a private Redis and SQLite unless REDIS_URL and DATABASE_URL name others, migrations, the
+    schedule file, dispatcher, keeper and workers of each kind. Ctrl-C ends it, with a summary."""
+    seconds = _read_duration(duration)
+    settings = settings_of(data, file)
+    log_to_stderr(settings.log_level)
+    folder = DataFolder(settings.data)
+    folder.lock()
+    stop = Stop().listen()
+    supervisor = Supervisor(settings, folder)
+    began, began_at = time.monotonic(), utc_now()
+    backends = Backends(settings)
+    try:
+        supervisor.start_server()
+        _wait_for_backends(backends, stop)
+        if not stop.is_set:
+            _say(f"database    {backends.database.place}")
+            _say(f"queue       {_place_of_queue(supervisor)}")
+            _prepare(settings, backends)
+            if settings.smtp_url is None:
+                _say(f"mail        no SMTP server set: mails are kept in {settings.data / 'outbox'}")
+            supervisor.start_parts()
+            _say(f"running     {len(supervisor.parts)} parts; Ctrl-C ends it, `scheduler status` tells how it goes")
+            supervisor.watch(stop, None if seconds is None else began + seconds)
+        _say("stopping …")
+    finally:
+        supervisor.stop_parts()
+        summary = _summary(backends, began_at)
+        supervisor.stop_server()
+        backends.close()
+        folder.close()
+    _print_summary(summary, time.monotonic() - began, as_json)
+    return 0
+
+
+@click.command("start")
+@click.argument("part", type=click.Choice(["dispatcher", "keeper", "worker"]))
+@click.option("--kind", type=click.Choice(KINDS), help="The kind of task a worker runs.")
+@click.option("--parent", type=int, hidden=True)
+@data_option
+@file_option
+def start_command(part: str, kind: str | None, parent: int | None, data: Path | None, file: Path | None) -> int:
+    """Run one part in the foreground: a dispatcher, a keeper (planner and reconcile), or a worker of one kind.
+
+    Any number of each may run, on any number of machines; they need REDIS_URL and DATABASE_URL.
+    """
+    if (part == "worker") != (kind is not None):
+        raise WrongUsage("A worker needs --kind scheduled, long or adhoc; the other parts take none")
+    if parent is not None:
+        die_with_parent(parent)
+    settings = settings_of(data, file)
+    for name, value in (("REDIS_URL", settings.redis_url), ("DATABASE_URL", settings.database_url)):
+        if value is None:
+            raise SettingFault(
+                f"{name} is not set: parts that run by themselves need to be told. `scheduler up` does not."
+            )
+    log_to_stderr(settings.log_level)
+    backends = Backends(settings)
+    stop = Stop().listen()
+    _wait_for_backends(backends, stop)
+    if stop.is_set:
+        return 0
+    migrate(backends.database)
+    backends.close()
+    if part == "dispatcher":
+        run_dispatcher(settings)
+    elif part == "keeper":
+        run_keeper(settings)
+    else:
+        assert kind is not None
+        run_worker(settings, kind)
+    return 0
+
+
+def _read_duration(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise WrongUsage(f"--duration: {error}") from error
+
+
+def _wait_for_backends(backends: Backends, stop: Stop) -> None:
+    """Wait until SQL and Redis answer, saying so, with growing pauses."""
+    pause = 1.0
+    while not stop.is_set:
+        try:
+            with backends.database.read() as session:
+                schedules.now(session)
+            backends.room.is_planted()
+            return
+        except (DatabaseAway, RedisAway) as error:
+            log.warning("%s Next try in %.0f s.", error, pause)
+            stop.wait(pause)
+            pause = min(pause * 2, 30.0)
+
+
+def _prepare(settings: Settings, backends: Backends) -> None:
+    """Migrations and the schedule file; with a faulty file, the last good one stays in force."""
+    migrate(backends.database)
+    catalogue = find_task_functions(settings.task_packages)
+    try:
+        applied = _apply_file(settings, backends, catalogue)
+        _say(f"schedules   {settings.file}: {applied}")
+    except FileFaults as faults:
+        click.echo(str(faults), err=True)
+        if not _has_revision(backends.database):
+            raise FileFaults(faults.faults[:0] or faults.faults) from None
+        _say(f"schedules   {settings.file} has faults: the last good version stays in force")
+
+
+def _apply_file(settings: Settings, backends: Backends, catalogue: Catalogue) -> Any:
+    text, loaded = load_schedule_file(settings.file, catalogue, utc_now())
+    if loaded.book is None:
+        raise FileFaults(loaded.faults)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return apply(backends.database, backends.room, loaded.book, text)
+
+
+def _has_revision(database: Database) -> bool:
+    with database.read() as session:
+        return schedules.latest_revision(session) is not None
+
+
+def _place_of_queue(supervisor: Supervisor) -> str:
+    if supervisor.server is not None:
+        return f"private Redis at {supervisor.server.socket}"
+    from scheduler.broker.connection import without_password
+
+    return without_password(supervisor.settings.redis_url or "")
+
+
+def _summary(backends: Backends, since: Any) -> dict[str, Any] | None:
+    from scheduler.engine.views import tasks_ended_since
+
+    try:
+        summary: dict[str, Any] = tasks_ended_since(backends.database, since)
+        return summary
+    except PartAway:
+        return None
+
+
+def _print_summary(summary: dict[str, Any] | None, seconds: float, as_json: bool) -> None:
+    if as_json:
+        print_json({"seconds": round(seconds, 1), **(summary or {})})
+        return
+    if summary is None:
+        _say("summary     not to be had: the database does not answer")
+        return
+    counts = Counter(summary["states"])
+    told = ", ".join(f"{number} {state}" for state, number in counts.items()) or "nothing ran"
+    _say(f"summary     in {seconds:.0f} s: {told}")
+    for row in summary["tasks"]:
+        states = ", ".join(f"{number} {state}" for state, number in row["states"].items())
+        _say(f"            {row['name']:<28} {row['kind']:<10} {states}")
+
+
+def _say(line: str) -> None:
+    click.echo(line)
+    sys.stdout.flush()

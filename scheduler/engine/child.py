@@ -1,0 +1,344 @@
+"""The child of a worker: takes jobs, claims their tasks in SQL, runs the functions, ends the tasks in SQL.
+
+It is forked once and runs many tasks (one only for kinds that are forked for each). Its parent watches it, renews its
+lease, keeps its log and progress, and kills it when it must (worker.py); channel.py is between the two.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from scheduler.broker.connection import connect
+from scheduler.broker.keys import parse_job_id
+from scheduler.broker.rq_worker import JobFeed
+from scheduler.broker.waiting_room import WaitingRoom
+from scheduler.clock import utc_now
+from scheduler.context import Run
+from scheduler.engine.calling import CallEnd, Caller
+from scheduler.engine.channel import Deadline, LogToParent, ProgressTeller, ToParent
+from scheduler.engine.outcomes import Held, end_badly, end_well, register
+from scheduler.engine.processes import boot_seconds, die_with_parent, peak_memory
+from scheduler.engine.troubles import Pauses, tell
+from scheduler.errors import DatabaseAway, RedisAway
+from scheduler.rules import overlap
+from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.policy import TaskPolicy
+from scheduler.rules.states import RUNNING
+from scheduler.settings import Settings
+from scheduler.store import schedules, tasks
+from scheduler.store.database import Database
+from scheduler.store.tables import Task
+from scheduler.store.tasks import Claimed
+from scheduler.task_functions import Catalogue
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 2.0  # how long it waits for a job before it says that it lives
+LOOK_AGAIN = dt.timedelta(seconds=5)  # when a task whose lane is taken tries again, unless the lane is freed before
+MOST_FREED = 20  # times a lane may be found free and taken again before the job is left to reconcile
+
+
+class _Wake(BaseException):
+    """Ends a wait for jobs when the worker is to end."""
+
+
+@dataclass(frozen=True)
+class ChildPlan:
+    """What a child is to do."""
+
+    settings: Settings
+    redis_url: str
+    queue: str
+    worker: str
+    host: str
+    most_tasks: int
+    most_seconds: float
+
+
+def child_main(plan: ChildPlan, catalogue: Catalogue, channel: socket.socket, deadline: Deadline, parent: int) -> None:
+    """The whole life of a child process; never returns."""
+    status = 1
+    try:
+        die_with_parent(parent)
+        os.setpgid(0, 0)  # so that the parent can kill it with all it has started
+        status = Child(plan, catalogue, channel, deadline).run()
+    except BaseException:
+        log.exception("The worker's child ended by an error", extra={"event": "child_failed"})
+    finally:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # no clean-up of what belongs to the parent
+
+
+class Child:
+    def __init__(self, plan: ChildPlan, catalogue: Catalogue, channel: socket.socket, deadline: Deadline) -> None:
+        self.plan = plan
+        self.caller = Caller(catalogue)
+        self.deadline = deadline
+        self.lease = dt.timedelta(seconds=plan.settings.lease_seconds)
+        self.database = Database(plan.settings.database_url_or_default, synchronous=plan.settings.sqlite_synchronous)
+        self.redis = connect(plan.redis_url, client_name=f"{plan.worker}-child")
+        self.feed = JobFeed(plan.queue, self.redis, plan.worker)
+        self.room = WaitingRoom(self.redis)
+        self.parent = ToParent(channel)
+        self._ending = False
+        self._waiting = False
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Take and run jobs until told to end, or replaced; the process's exit status."""
+        self._listen_to_signals()
+        threading.Thread(target=self._watch_deadline, name="deadline", daemon=True).start()
+        logging.getLogger().addHandler(LogToParent(self.parent, lambda: self.caller.is_in_function))
+        done, status, ran, began = "", "finished", 0, time.monotonic()
+        pauses = Pauses()
+        while not self._ending and ran < self.plan.most_tasks and time.monotonic() - began < self.plan.most_seconds:
+            try:
+                job = self.feed.take(done, status)
+                done = ""
+                pauses.reset()
+                if job is None:
+                    self.parent.say("idle")
+                    self._wait_for_job()
+                    continue
+            except RedisAway as error:
+                tell("worker's child", error)
+                self._sleep(pauses.next())
+                continue
+            done, status = job, self.handle(job)
+            ran += 1
+        if done:
+            self._finish(done, status)
+        self.parent.say("bye")
+        return 0
+
+    def handle(self, job: str) -> str:
+        """Claim and run the task of a job; the job's status for RQ."""
+        named = parse_job_id(job)
+        if named is None:
+            log.warning("Passed over %r: no job of this service", job[:100], extra={"event": "foreign_job_refused"})
+            return "canceled"
+        token = str(uuid.uuid4())
+        self.parent.say("taking", task=named[0], attempt=named[1], token=token)
+        try:
+            claimed = self._claim(*named, token)
+            if claimed is None:
+                return "canceled"
+            return self._run(claimed)
+        finally:
+            self.deadline.set(0)
+            self.parent.say("free")
+
+    # --- claiming ---------------------------------------------------------------------------------------------------
+
+    def _claim(self, task_id: int, attempt: int, token: str) -> Claimed | None:
+        """The task, once it is ours; None when it is not to be had. Waits as long as SQL is away."""
+        pauses, freed = Pauses(), 0
+        while not self._ending:
+            try:
+                claimed, refusal = self._try_claim(task_id, attempt, token)
+            except DatabaseAway as error:
+                tell("worker's child", error)
+                self._sleep(pauses.next())
+                continue
+            if claimed is not None:
+                return claimed
+            if refusal.why == "freed" and freed < MOST_FREED:
+                freed += 1
+                self._sleep(0.02)
+                continue
+            if refusal.why == "busy" and not self._settle_busy(task_id, attempt, refusal):
+                continue
+            return None
+        return None
+
+    def _try_claim(self, task_id: int, attempt: int, token: str) -> tuple[Claimed | None, tasks.Refusal]:
+        asked_at = boot_seconds()
+        try:
+            with self.database.write() as session:
+                claimed = tasks.claim(
+                    session,
+                    task_id,
+                    attempt,
+                    token=token,
+                    worker=self.plan.worker,
+                    host=self.plan.host,
+                    pid=os.getpid(),
+                    lease=self.lease,
+                )
+        except IntegrityError:  # another task of the lane was claimed at the same moment
+            claimed = None
+        if claimed is None:
+            with self.database.write() as session:
+                refusal = tasks.why_refused(session, task_id, attempt, token)
+                if refusal.why == "mine":  # it had gone through; only the reply was lost
+                    claimed = _claimed_again(session, task_id, token, self.lease)
+            if claimed is None:
+                return None, refusal
+        self.deadline.set(asked_at + self.lease.total_seconds())
+        return claimed, tasks.Refusal("mine")
+
+    def _settle_busy(self, task_id: int, attempt: int, refusal: tasks.Refusal) -> bool:
+        """Skip or put off a task whose lane is taken; False when the holder left while we looked."""
+        assert refusal.holder_id is not None
+        assert refusal.policy is not None
+        policy = TaskPolicy.model_validate(refusal.policy)
+        busy = overlap.Busy(refusal.holder_id, refusal.holder_state, refusal.same_schedule, refusal.others_waiting)
+        decision = overlap.decide(policy, busy)
+        with self.database.write() as session:
+            if decision.do == "skip":
+                tasks.skip(session, [Task.id == task_id, Task.attempt == attempt - 1], "overlap", decision.reason)
+                return True
+            if decision.do == "replace" and refusal.holder_state == RUNNING:
+                tasks.request_stop(session, refusal.holder_id, f"task {task_id}, which replaces it")
+            elif decision.do == "replace":
+                tasks.cancel_waiting(
+                    session, Task.id == refusal.holder_id, code="replaced", reason=f"replaced by task {task_id}"
+                )
+            due_at = schedules.now(session) + LOOK_AGAIN
+            tasks.put_off(session, task_id, due_at, decision.reason)
+        register(self.room, [WaitingJob(task_id, attempt, self.plan.queue, due_at)])
+        return True
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def _run(self, claimed: Claimed) -> str:
+        policy = TaskPolicy.model_validate(claimed.policy)
+        soft, hard = policy.timeout.soft.total_seconds(), policy.timeout.hard.total_seconds()
+        self.parent.say("running", soft=soft, hard=hard)
+        progress = ProgressTeller(self.parent)
+        run = Run(
+            task_id=claimed.task_id,
+            attempt=claimed.attempt,
+            kind=claimed.kind,
+            idempotency_key=claimed.idempotency_key,
+            schedule=claimed.schedule,
+            fire_time=claimed.fire_time,
+            deadline=utc_now() + policy.timeout.soft,
+            report_progress=progress.report,
+        )
+        ended = self.caller.call(claimed.task, claimed.args, run, soft)
+        held = Held(
+            claimed.task_id,
+            claimed.attempt,
+            claimed.token,
+            policy,
+            self.plan.queue,
+            claimed.schedule_id,
+            claimed.fire_time,
+            claimed.started_at,
+        )
+        return self._end(held, ended, progress.latest)
+
+    def _end(self, held: Held, ended: CallEnd, progress: dict[str, Any] | None) -> str:
+        """Record the end in SQL; waits while SQL is away, as long as the lease lasts."""
+        values: dict[str, Any] = {} if progress is None else {"progress": progress}
+        pauses = Pauses()
+        while True:
+            try:
+                with self.database.write() as session:
+                    if ended.is_success:
+                        jobs = end_well(session, held, ended.result, peak_memory=peak_memory(), **values)
+                        status = "finished"
+                    else:
+                        followed = end_badly(
+                            session, held, ended.as_attempt_end(), error_names=ended.error_names, **values
+                        )
+                        jobs = None if followed is None else followed[1]
+                        status = "failed"
+                if jobs is None:
+                    log.warning(
+                        "Task %d attempt %d: its end was recorded before, or it was superseded",
+                        held.task_id,
+                        held.attempt,
+                        extra={"event": "end_superseded", "task_id": held.task_id},
+                    )
+                register(self.room, jobs or [])
+                return status
+            except DatabaseAway as error:
+                tell("worker's child", error)
+                pause = pauses.next()
+                if boot_seconds() + pause > self.deadline.get():
+                    log.error("Task %d: its end could not be recorded within its lease", held.task_id)
+                    return "failed"
+                time.sleep(pause)
+
+    def _finish(self, done: str, status: str) -> None:
+        try:
+            self.feed.finish(done, status)
+        except RedisAway as error:
+            tell("worker's child", error)
+
+    # --- signals and waits ------------------------------------------------------------------------------------------
+
+    def _listen_to_signals(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the supervisor's to handle
+        signal.signal(signal.SIGTERM, self._on_end)
+        self.caller.listen()
+
+    def _on_end(self, number: int, frame: FrameType | None) -> None:
+        self._ending = True
+        if self._waiting:
+            raise _Wake
+
+    def _wait_for_job(self) -> None:
+        self._interruptibly(lambda: self.feed.wait(IDLE_SECONDS))
+
+    def _sleep(self, seconds: float) -> None:
+        self._interruptibly(lambda: time.sleep(seconds))
+
+    def _interruptibly(self, wait: Callable[[], Any]) -> None:
+        try:
+            self._waiting = True
+            if not self._ending:
+                wait()
+        except _Wake:
+            self.redis.connection_pool.disconnect()  # the answer of the command cut short must not be read as another's
+        finally:
+            self._waiting = False
+
+    def _watch_deadline(self) -> None:
+        """Kill this process when the lease has ended: its parent is frozen or cut off, and another may run the task."""
+        while True:
+            time.sleep(0.5)
+            until = self.deadline.get()
+            if until and boot_seconds() > until:
+                os.killpg(0, signal.SIGKILL)
+
+
+def _claimed_again(session: Any, task_id: int, token: str, lease: dt.timedelta) -> Claimed | None:
+    """A claim whose reply was lost, read back; None when its lease is over by now."""
+    if tasks.renew(session, task_id, token, lease) is None:
+        return None
+    row = session.scalars(select(Task).where(Task.id == task_id)).one()
+    return Claimed(
+        row.id,
+        row.attempt,
+        token,
+        row.kind,
+        row.task,
+        dict(row.args),
+        dict(row.policy),
+        row.idempotency_key,
+        row.schedule,
+        row.schedule_id,
+        row.fire_time,
+        row.started_at,
+    )

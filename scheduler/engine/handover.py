@@ -1,0 +1,54 @@
+"""Jobs that the dispatch script could not move: each is decided by itself, from SQL, and holds up no other."""
+
+from __future__ import annotations
+
+import logging
+
+from sqlalchemy import select
+
+from scheduler.broker.keys import parse_job_id
+from scheduler.broker.waiting_room import WaitingRoom
+from scheduler.errors import DatabaseAway
+from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.states import PLANNED, QUEUED, RETRYING
+from scheduler.store.database import Database
+from scheduler.store.tables import Task
+
+log = logging.getLogger(__name__)
+
+
+def settle_handover(database: Database, room: WaitingRoom) -> int:
+    """Register again what SQL still wants, drop the rest; how many were settled. When SQL is away they stay."""
+    settled = 0
+    while ids := room.handed_over():
+        ours = {one: job for one in ids if (job := parse_job_id(one)) is not None}
+        try:
+            wanted = _wanted(database, list(ours.values()))
+        except DatabaseAway as error:
+            log.warning("Odd jobs stay where they are: %s", error, extra={"event": "handover_delayed"})
+            return settled
+        for one in ids:
+            if one not in ours:
+                log.warning("Dropped %r: no job of this service", one, extra={"event": "foreign_job_dropped"})
+        queues = {job.queue for job in wanted}
+        for key in room.mend_types(queues):
+            log.warning("Deleted %s: it held something of another type", key, extra={"event": "key_mended"})
+        room.register(wanted, force=True)
+        room.clear_handed_over(ids)
+        settled += len(ids)
+    return settled
+
+
+def _wanted(database: Database, jobs: list[tuple[int, int]]) -> list[WaitingJob]:
+    attempts = dict(jobs)
+    with database.read() as session:
+        rows = session.execute(
+            select(Task.id, Task.attempt, Task.queue, Task.due_at, Task.state).where(
+                Task.id.in_(attempts), Task.state.in_((PLANNED, QUEUED, RETRYING))
+            )
+        )
+        return [
+            WaitingJob(row.id, row.attempt + 1, row.queue, row.due_at, row.state)
+            for row in rows
+            if row.attempt + 1 == attempts[row.id]
+        ]

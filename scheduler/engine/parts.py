@@ -1,0 +1,105 @@
+"""The parts as processes: dispatcher, keeper, worker. Each runs until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+
+from scheduler.engine.backends import Backends
+from scheduler.engine.dispatcher import Dispatcher
+from scheduler.engine.loops import Stop, Ticker, Timer
+from scheduler.engine.planner import Planner
+from scheduler.engine.reconcile import Mended, Reconcile
+from scheduler.engine.troubles import Pauses, tell
+from scheduler.engine.worker import Worker
+from scheduler.settings import Settings
+from scheduler.store import parts
+from scheduler.task_functions import find_task_functions
+
+log = logging.getLogger(__name__)
+
+PLAN_EVERY = 1.0  # seconds
+LOOK_FOR_MEMORY_EVERY = 1.0
+FORGET_EVERY = 3600.0
+
+
+def run_dispatcher(settings: Settings) -> None:
+    """Move due jobs to their queues."""
+    backends = Backends(settings)
+    stop, pauses = Stop().listen(), Pauses()
+    dispatcher = Dispatcher(backends.database, backends.room)
+    ticker = Ticker(backends.database, "dispatcher")
+    while not stop.is_set:
+        try:
+            seconds = dispatcher.step()
+            ticker.tick({"moved": dispatcher.moved})
+            if not stop.is_set:
+                dispatcher.sleep(seconds)
+            pauses.reset()
+        except Exception as error:  # a loop logs and goes on
+            tell("dispatcher", error)
+            stop.wait(pauses.next())
+    dispatcher.close()
+    ticker.leave()
+    backends.close()
+
+
+class Keeper:
+    """Plans, reconciles and keeps order."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.backends = Backends(settings)
+        self.planner = Planner(
+            self.backends.database, self.backends.room, dt.timedelta(seconds=settings.horizon_seconds)
+        )
+        self.reconcile = Reconcile(self.backends.database, self.backends.room)
+        self.mending = Timer("reconcile", settings.reconcile_seconds, self._mend)
+        self.timers = [
+            Timer("planner", PLAN_EVERY, self.planner.step),
+            Timer("memory", LOOK_FOR_MEMORY_EVERY, self._look_for_memory),
+            self.mending,
+            Timer("housekeeping", FORGET_EVERY, self._forget),
+        ]
+        self.ticker = Ticker(self.backends.database, "keeper")
+
+    def run(self, stop: Stop) -> None:
+        while not stop.is_set:
+            for timer in self.timers:
+                timer.run_if_due()
+            self.ticker.tick(self._ages())
+            stop.wait(0.2)
+        self.ticker.leave()
+        self.backends.close()
+
+    def _mend(self) -> None:
+        mended = self.reconcile.step()
+        if mended != Mended():
+            log.info("Reconcile: %s", mended, extra={"event": "reconciled"})
+
+    def _look_for_memory(self) -> None:
+        """Reconcile at once when Redis has lost its memory, instead of at its next time."""
+        if not self.backends.room.is_planted():
+            self.mending.due = 0.0
+
+    def _forget(self) -> None:
+        with self.backends.database.write() as session:
+            parts.forget_old(session)
+
+    def _ages(self) -> dict[str, float | None]:
+        """Seconds since each timer last got through."""
+        now = time.monotonic()
+        return {
+            timer.name: None if timer.last_done is None else round(now - timer.last_done, 1) for timer in self.timers
+        }
+
+
+def run_keeper(settings: Settings) -> None:
+    Keeper(settings).run(Stop().listen())
+
+
+def run_worker(settings: Settings, kind: str) -> None:
+    catalogue = find_task_functions(settings.task_packages)
+    for module, why in catalogue.broken.items():
+        log.error("Task module %s cannot be used: %s", module, why, extra={"event": "task_module_broken"})
+    Worker(settings, kind, catalogue).run()

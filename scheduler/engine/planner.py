@@ -1,0 +1,119 @@
+"""The planner: fire times become rows, ahead of time; and what passed while nobody planned is written down too.
+
+SQL first, in one transaction with how far it has got; Redis after the commit, by ids that are the same every time. If
+the second half is lost, reconcile brings it. Any number of planners may work at once.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from scheduler.broker.waiting_room import WaitingRoom
+from scheduler.engine.rows import OccurrenceRows
+from scheduler.errors import RedisAway
+from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.occurrences import Forecast, Pause, forecast
+from scheduler.rules.spec import ScheduleSpec
+from scheduler.rules.states import PLANNED
+from scheduler.store import schedules, tasks
+from scheduler.store.database import Database
+from scheduler.store.tables import PLANNED_FOR_EVER, Schedule
+
+log = logging.getLogger(__name__)
+
+SCHEDULES_AT_ONCE = 1000  # in one transaction: about a second of work, so that claims need not wait long on SQLite
+
+
+class Planner:
+    def __init__(self, database: Database, room: WaitingRoom, horizon: dt.timedelta) -> None:
+        self.database = database
+        self.room = room
+        self.horizon = horizon
+
+    def step(self, now: dt.datetime | None = None) -> int:
+        """Plan every schedule that is planned less than half a horizon ahead; how many there were.
+
+        `now` is the database's unless given, so that planners on several hosts agree.
+        """
+        handled = 0
+        while True:
+            some, jobs = self._plan_some(now)
+            handled += some
+            self._register(jobs)
+            if some < SCHEDULES_AT_ONCE:
+                return handled
+
+    def _plan_some(self, now: dt.datetime | None) -> tuple[int, list[WaitingJob]]:
+        with self.database.write() as session:
+            moment = now or schedules.now(session)
+            behind = schedules.to_plan(session, moment + self.horizon / 2, moment, SCHEDULES_AT_ONCE)
+            return len(behind), plan(session, behind, moment, self.horizon)
+
+    def _register(self, jobs: list[WaitingJob]) -> None:
+        try:
+            self.room.register(jobs)
+        except RedisAway as error:
+            log.warning("Planned, but not yet in Redis: %s", error, extra={"event": "plan_not_registered"})
+
+
+def plan(session: Session, behind: list[Schedule], now: dt.datetime, horizon: dt.timedelta) -> list[WaitingJob]:
+    """Write the occurrences of these schedules; the jobs to register once the caller has committed.
+
+    A schedule that cannot be planned (a zone gone from the system, say) is parked with the reason; it holds up none of
+    the others.
+    """
+    rows: list[dict[str, Any]] = []
+    marks: list[schedules.Planned] = []
+    for schedule in behind:
+        try:
+            spec = ScheduleSpec.model_validate(schedule.spec)
+            foretold = _forecast(schedule, spec, now, horizon)
+        except Exception as error:  # whatever it is, it is this schedule's alone
+            log.exception("Schedule %s cannot be planned", schedule.name, extra={"event": "schedule_parked"})
+            schedule.parked = f"cannot be planned: {type(error).__name__}: {error}"
+            continue
+        made = OccurrenceRows(schedule, spec, now)
+        rows.extend(made.row(occurrence) for occurrence in foretold.occurrences)
+        if foretold.gap is not None:
+            tasks.add_gap(session, schedule.id, foretold.gap.first, foretold.gap.last, foretold.gap.count)
+        runs = sum(occurrence.state == PLANNED for occurrence in foretold.occurrences)
+        marks.append(schedules.Planned(schedule.id, foretold.planned_until or PLANNED_FOR_EVER, runs))
+        _end_pause(schedule, now)
+    added = tasks.add(session, rows)
+    schedules.move_planned_until(session, marks)
+    return [WaitingJob(row.id, 1, row.queue, row.due_at) for row in added if row.state == PLANNED]
+
+
+def pause_of(schedule: Schedule) -> Pause | None:
+    """The pause that holds a schedule: the file's before the operator's."""
+    held = schedule.file_pause or schedule.pause
+    if held is None:
+        return None
+    until = dt.datetime.fromisoformat(held["until"]) if held.get("until") else None
+    return Pause(dt.datetime.fromisoformat(held["since"]), str(held["by"]), str(held.get("why") or ""), until)
+
+
+def _forecast(schedule: Schedule, spec: ScheduleSpec, now: dt.datetime, horizon: dt.timedelta) -> Forecast:
+    runs_left = None if spec.max_runs is None else max(0, spec.max_runs - schedule.planned_runs)
+    return forecast(
+        spec,
+        planned_until=schedule.planned_until,
+        now=now,
+        horizon=horizon,
+        pause=pause_of(schedule),
+        runs_left=runs_left,
+    )
+
+
+def _end_pause(schedule: Schedule, now: dt.datetime) -> None:
+    """Drop a pause whose time is over; what it skipped has just been written."""
+    pause = pause_of(schedule)
+    if pause is not None and pause.until is not None and pause.until <= now:
+        if schedule.file_pause is not None:
+            schedule.file_pause = None
+        else:
+            schedule.pause = None

@@ -1,0 +1,326 @@
+"""What people and programs ask of the tables, as plain dicts: a task, lists of tasks and schedules, a task's log.
+
+Keys are those of the command line's JSON; moments are ISO 8601 texts, UTC, ending in Z. No question here costs more as
+history grows: each follows an index, or looks at unfinished rows or at schedules only.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from scheduler.clock import iso
+from scheduler.engine.planner import pause_of
+from scheduler.errors import NotFound
+from scheduler.rules.fire_times import fire_times
+from scheduler.rules.spec import ScheduleSpec
+from scheduler.rules.states import CANCELLED, FINAL, PLANNED, STATES, UNFINISHED
+from scheduler.rules.words import in_words
+from scheduler.store import schedules
+from scheduler.store.database import Database
+from scheduler.store.tables import PLANNED_FOR_EVER, Attempt, LogChunk, Schedule, Task
+
+# --- one task -------------------------------------------------------------------------------------------------------
+
+
+def task_of(database: Database, task_id: int) -> dict[str, Any]:
+    """The whole task. Raises NotFound."""
+    with database.read() as session:
+        task = session.get(Task, task_id)
+        if task is None:
+            raise NotFound(f"There is no task {task_id}; `scheduler tasks` lists those there are")
+        return _tasks(session, [task])[0]
+
+
+def zone_of(database: Database, task_id: int) -> str | None:
+    """The time zone of the schedule that the task belongs to; None for a run of a task function."""
+    query = select(Schedule.spec["timezone"].as_string()).join(Task, Task.schedule_id == Schedule.id)
+    with database.read() as session:
+        return session.execute(query.where(Task.id == task_id)).scalar()
+
+
+@dataclass(frozen=True)
+class LogPiece:
+    """Some lines of a task's log, as they were written in one go; `id` grows."""
+
+    id: int
+    attempt: int
+    lines: list[str]
+
+
+def log_pieces(database: Database, task_id: int, attempt: int | None = None, after: int = 0) -> list[LogPiece]:
+    """What the task's attempts (or one of them) logged, the oldest first; only pieces whose id is above `after`."""
+    query = select(LogChunk.id, LogChunk.attempt, LogChunk.lines).where(
+        LogChunk.task_id == task_id, LogChunk.id > after
+    )
+    if attempt is not None:
+        query = query.where(LogChunk.attempt == attempt)
+    with database.read() as session:
+        rows = session.execute(query.order_by(LogChunk.id)).all()
+    return [LogPiece(row.id, row.attempt, row.lines.split("\n")) for row in rows]
+
+
+def log_of(database: Database, task_id: int, attempt: int | None = None) -> list[str]:
+    """The lines of the task's log. New lines come at the end."""
+    return [line for piece in log_pieces(database, task_id, attempt) for line in piece.lines]
+
+
+# --- lists of tasks -------------------------------------------------------------------------------------------------
+
+
+def tasks_list(
+    database: Database,
+    *,
+    kind: str | None = None,
+    state: str | Sequence[str] | None = None,
+    schedule: str | None = None,
+    since: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+    limit: int = 20,
+    planned: bool = False,
+) -> list[dict[str, Any]]:
+    """Tasks, newest first: what is going on, by when it was due, then what has ended, by its end.
+
+    Not by id: the row of a daily schedule is written a day before it fires. What is only planned is left out unless
+    `planned`, or PLANNED is among the states: then the next `limit` of it come first. `since` (included) and `until`
+    (not included) are about the fire time, or when the run was asked for. Raises NotFound for an unknown schedule.
+    """
+    wanted = frozenset([state] if isinstance(state, str) else state or STATES)
+    if state is None and not planned:
+        wanted -= {PLANNED}
+    with database.read() as session:
+        conditions = _conditions(session, kind, schedule, since, until)
+        query = select(Task).where(*conditions).limit(limit)
+        found: list[Task] = []
+        if PLANNED in wanted:
+            soonest = query.where(Task.state == PLANNED).order_by(Task.due_at, Task.id)
+            found.extend(reversed(session.scalars(soonest).all()))
+        going = wanted & UNFINISHED - {PLANNED}
+        under_way: list[Task] = []
+        if going:
+            newest = query.where(Task.state.in_(sorted(going))).order_by(Task.due_at.desc(), Task.id.desc())
+            under_way.extend(session.scalars(newest))
+        ended = wanted & FINAL
+        if ended and len(under_way) < limit:
+            under_way.extend(session.scalars(_ended(query, ended, since).limit(limit - len(under_way))))
+        return _tasks(session, [*found, *under_way])
+
+
+def tasks_ended_since(database: Database, since: dt.datetime) -> dict[str, Any]:
+    """What ended since then: {"states": {state: count}, "tasks": [{"name", "kind", "states": {…}}]}, by name."""
+    name = func.coalesce(Task.schedule, Task.task)
+    query = (
+        select(name.label("name"), Task.kind, Task.state, func.count().label("count"))
+        .where(Task.finished_at >= since)
+        .group_by(name, Task.kind, Task.state)
+        .order_by(name, Task.kind, Task.state)
+    )
+    states: dict[str, int] = {}
+    tasks: dict[tuple[str, str], dict[str, int]] = {}
+    with database.read() as session:
+        for row in session.execute(query):
+            number = int(row._mapping["count"])
+            states[row.state] = states.get(row.state, 0) + number
+            tasks.setdefault((row.name, row.kind), {})[row.state] = number
+    return {
+        "states": {state: states[state] for state in STATES if state in states},
+        "tasks": [{"name": name, "kind": kind, "states": counts} for (name, kind), counts in tasks.items()],
+    }
+
+
+def _conditions(
+    session: Session, kind: str | None, schedule: str | None, since: dt.datetime | None, until: dt.datetime | None
+) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if kind is not None:
+        conditions.append(Task.kind == kind)
+    if schedule is not None:
+        conditions.append(Task.schedule_id == _schedule_id(session, schedule))
+    moment = func.coalesce(Task.fire_time, Task.created_at)
+    if since is not None:
+        conditions.append(moment >= since)
+    if until is not None:
+        conditions.append(moment < until)
+    return conditions
+
+
+def _schedule_id(session: Session, name: str) -> int:
+    found = session.execute(select(Schedule.id).where(Schedule.name == name)).scalar()
+    if found is None:
+        near = get_close_matches(name, session.scalars(select(Schedule.name)), n=1)
+        raise NotFound(f'There is no schedule "{name}"' + (f'; did you mean "{near[0]}"?' if near else ""))
+    return found
+
+
+def _ended(query: Any, states: Iterable[str], since: dt.datetime | None) -> Any:
+    query = query.where(Task.finished_at.is_not(None)).order_by(Task.finished_at.desc(), Task.id.desc())
+    if frozenset(states) != FINAL:
+        query = query.where(Task.state.in_(sorted(states)))
+    if since is not None:
+        # Says nothing new, but lets the index end the search: a task ends after its fire time, unless a person
+        # cancelled it ahead.
+        query = query.where(or_(Task.finished_at >= since, Task.state == CANCELLED))
+    return query
+
+
+def _tasks(session: Session, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    attempts: dict[int, list[dict[str, Any]]] = {}
+    ids = [task.id for task in tasks]
+    for start in range(0, len(ids), 500):
+        query = select(Attempt).where(Attempt.task_id.in_(ids[start : start + 500]))
+        for one in session.scalars(query.order_by(Attempt.task_id, Attempt.number)):
+            attempts.setdefault(one.task_id, []).append(_attempt(one))
+    return [_task(task, attempts.get(task.id, [])) for task in tasks]
+
+
+def _task(task: Task, attempts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "kind": task.kind,
+        "origin": task.origin,
+        "schedule": task.schedule,
+        "task": task.task,
+        "args": task.args,
+        "fire_time": iso(task.fire_time),
+        "due_at": iso(task.due_at),
+        "start_by": iso(task.start_by),
+        "state": task.state,
+        "reason_code": task.reason_code,
+        "reason": task.reason,
+        "created_at": iso(task.created_at),
+        "queued_at": iso(task.queued_at),
+        "started_at": iso(task.started_at),
+        "finished_at": iso(task.finished_at),
+        "attempts": attempts,
+        "result": task.result,
+        "error": task.error,
+        "progress": task.progress,
+        "queue": task.queue,
+        "worker": task.worker,
+        "requested_by": task.requested_by,
+        "retry_of": task.retry_of,
+        "idempotency_key": task.idempotency_key,
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "worker": attempt.worker,
+        "host": attempt.host,
+        "pid": attempt.pid,
+        "started_at": iso(attempt.started_at),
+        "ended_at": iso(attempt.ended_at),
+        "outcome": attempt.outcome,
+        "error_type": attempt.error_type,
+        "error_message": attempt.error_message,
+        "traceback": attempt.traceback,
+        "peak_memory": attempt.peak_memory,
+    }
+
+
+# --- schedules ------------------------------------------------------------------------------------------------------
+
+
+def schedules_list(database: Database, now: dt.datetime | None = None, *, retired: bool = True) -> list[dict[str, Any]]:
+    """Every schedule by name, with its last ended task and its next fire time; `now` is the database's unless given."""
+    last = aliased(Task)
+    last_id = (
+        select(Task.id)
+        .where(Task.schedule_id == Schedule.id, Task.finished_at.is_not(None))
+        .order_by(Task.id.desc())
+        .limit(1)
+        .correlate(Schedule)
+        .scalar_subquery()
+    )
+    with database.read() as session:
+        moment = now or schedules.now(session)
+        query = (
+            select(
+                Schedule,
+                last.id.label("last_id"),
+                last.state.label("last_state"),
+                last.fire_time.label("last_fire_time"),
+                last.finished_at.label("last_finished_at"),
+                _next_planned(moment).label("next"),
+            )
+            .outerjoin(last, last.id == last_id)
+            .order_by(Schedule.name)
+        )
+        if not retired:
+            query = query.where(Schedule.retired_at.is_(None))
+        return [_schedule(row, moment) for row in session.execute(query)]
+
+
+def _next_planned(now: dt.datetime) -> Any:
+    return (
+        select(Task.fire_time)
+        .where(Task.schedule_id == Schedule.id, Task.fire_time > now, Task.state == PLANNED)
+        .order_by(Task.fire_time)
+        .limit(1)
+        .correlate(Schedule)
+        .scalar_subquery()
+    )
+
+
+def _schedule(row: Any, now: dt.datetime) -> dict[str, Any]:
+    schedule: Schedule = row.Schedule
+    spec = ScheduleSpec.model_validate(schedule.spec)
+    state = _state(schedule)
+    last = {
+        "id": row.last_id,
+        "state": row.last_state,
+        "fire_time": iso(row.last_fire_time),
+        "finished_at": iso(row.last_finished_at),
+    }
+    return {
+        "name": schedule.name,
+        "task": spec.task,
+        "kind": spec.kind,
+        "words": in_words(spec),
+        "timezone": spec.timezone,
+        "state": state,
+        "pause": _pause(schedule) if state == "paused" else None,
+        "parked": schedule.parked,
+        "retired_at": iso(schedule.retired_at),
+        "last": None if row.last_id is None else last,
+        "next": iso(row.next or _next_computed(schedule, spec, state, now)),
+        "failures_in_a_row": schedule.failures_in_a_row,
+        "owner": spec.owner,
+        "about": spec.about,
+        "tags": list(spec.tags),
+    }
+
+
+def _state(schedule: Schedule) -> str:
+    if schedule.retired_at is not None:
+        return "retired"
+    if schedule.parked is not None:
+        return "parked"
+    return "active" if pause_of(schedule) is None else "paused"
+
+
+def _pause(schedule: Schedule) -> dict[str, Any]:
+    pause = pause_of(schedule)
+    assert pause is not None
+    source = "file" if schedule.file_pause else "itself" if pause.by == "itself" else "operator"
+    return {"by": pause.by, "why": pause.why, "until": iso(pause.until), "since": iso(pause.since), "source": source}
+
+
+def _next_computed(schedule: Schedule, spec: ScheduleSpec, state: str, now: dt.datetime) -> dt.datetime | None:
+    """When it fires next although no row says so: it is paused until a moment, or nobody plans at the time."""
+    after = now
+    if state == "paused":
+        pause = pause_of(schedule)
+        if pause is None or pause.until is None:
+            return None
+        after = max(now, pause.until)
+    elif state != "active" or schedule.planned_until >= PLANNED_FOR_EVER:
+        return None
+    return next(fire_times(spec, after), None)

@@ -1,0 +1,109 @@
+"""The Schedule table and the revisions of the file."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, or_, select, text, update
+from sqlalchemy.orm import Session
+
+from scheduler.store.tables import Revision, Schedule
+from scheduler.store.types import sql_now
+
+LOCK = 0x72715F6170  # of those who apply a file or change a pause, on PostgreSQL; any number that only we use
+PAUSED_STEP = dt.timedelta(seconds=30)  # how often the fire times that pass during a pause are written down
+
+
+def now(session: Session) -> dt.datetime:
+    """The database's clock."""
+    return session.execute(select(sql_now())).scalar_one()
+
+
+def take_turns(session: Session) -> None:
+    """Let those who change schedules pass one at a time, until the transaction ends (on SQLite writers do anyway)."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+
+
+def latest_revision(session: Session) -> Revision | None:
+    return session.scalars(select(Revision).order_by(Revision.id.desc()).limit(1)).first()
+
+
+def all_schedules(session: Session, *, retired: bool = False) -> list[Schedule]:
+    """The schedules by name; with the retired ones if asked."""
+    query = select(Schedule).order_by(Schedule.name)
+    return list(session.scalars(query if retired else query.where(Schedule.retired_at.is_(None))))
+
+
+def by_name(session: Session, name: str, *, lock: bool = False) -> Schedule | None:
+    query = select(Schedule).where(Schedule.name == name)
+    return session.scalars(query.with_for_update() if lock else query).first()
+
+
+def to_plan(session: Session, before: dt.datetime, moment: dt.datetime, limit: int) -> list[Schedule]:
+    """Schedules planned less far than `before`, the most behind first. On PostgreSQL they stay locked until the
+    transaction ends and those another planner has are passed over: two planners share the work."""
+    query = (
+        select(Schedule)
+        .where(
+            Schedule.retired_at.is_(None),
+            Schedule.parked.is_(None),
+            Schedule.planned_until < before,
+            or_(
+                and_(Schedule.pause.is_(None), Schedule.file_pause.is_(None)),
+                Schedule.planned_until < moment - PAUSED_STEP,
+            ),
+        )
+        .order_by(Schedule.planned_until, Schedule.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return list(session.scalars(query))
+
+
+@dataclass(frozen=True)
+class Planned:
+    """How far a schedule has been planned by a step of the planner."""
+
+    schedule_id: int
+    planned_until: dt.datetime
+    new_runs: int
+
+
+def move_planned_until(session: Session, planned: Sequence[Planned]) -> None:
+    """Move the marks on; never back, whatever raced."""
+    for one in planned:
+        session.execute(
+            update(Schedule)
+            .where(Schedule.id == one.schedule_id, Schedule.planned_until < one.planned_until)
+            .values(planned_until=one.planned_until, planned_runs=Schedule.planned_runs + one.new_runs)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def count_failure(session: Session, schedule_id: int) -> int:
+    """One more final failure in a row; how many there are now."""
+    return session.execute(
+        update(Schedule)
+        .where(Schedule.id == schedule_id)
+        .values(failures_in_a_row=Schedule.failures_in_a_row + 1)
+        .returning(Schedule.failures_in_a_row)
+        .execution_options(synchronize_session=False)
+    ).scalar_one()
+
+
+def clear_failures(session: Session, schedule_id: int) -> None:
+    session.execute(
+        update(Schedule)
+        .where(Schedule.id == schedule_id, Schedule.failures_in_a_row > 0)
+        .values(failures_in_a_row=0)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def pause_fields(by: str, why: str, since: dt.datetime, until: dt.datetime | None) -> dict[str, Any]:
+    """A pause as its column holds it."""
+    return {"by": by, "why": why, "since": since.isoformat(), "until": until.isoformat() if until else None}

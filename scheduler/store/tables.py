@@ -1,0 +1,241 @@
+"""The tables: schedules and their revisions, tasks and their attempts, logs, and the parts that tick.
+
+Every change here needs a migration (store/migrations/versions); a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from scheduler.rules.states import FINAL, KINDS, ORIGINS, OUTCOMES, RUNNING, STATES, UNFINISHED
+from scheduler.store.types import Instant, Json, JsonDict
+
+# Names for constraints and indexes, so that migrations can speak of them on both databases.
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+BigId = BigInteger().with_variant(Integer(), "sqlite")
+"""Ids of rows that come by the million. SQLite counts up an INTEGER only, which has 64 bits there anyway."""
+
+PLANNED_FOR_EVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
+"""`Schedule.planned_until` of a schedule that has no fire time left."""
+
+
+def _one_of(column: str, words: tuple[str, ...] | frozenset[str]) -> str:
+    return f"{column} IN ({', '.join(repr(word) for word in sorted(words))})"
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
+        dt.datetime: Instant(),
+        dict[str, Any]: JsonDict.as_mutable(Json),  # type: ignore[arg-type]
+        str: Text(),
+    }
+
+
+class Revision(Base):
+    """One version of the schedule file as it was taken."""
+
+    __tablename__ = "revision"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    accepted_at: Mapped[dt.datetime]
+    author: Mapped[str]
+    host: Mapped[str]
+    file: Mapped[str]
+    text: Mapped[str]
+    text_hash: Mapped[str] = mapped_column(String(64))
+    changes: Mapped[dict[str, Any]]  # {"added": [...], "changed": [...], "removed": [...], "renamed": {...}}
+    book: Mapped[dict[str, Any]]  # rules/spec.py: Book without its schedules: zone, kinds, retry policies, calendars
+
+
+class Schedule(Base):
+    """A schedule as it is in force, and how far its occurrences are planned."""
+
+    __tablename__ = "schedule"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    spec: Mapped[dict[str, Any]]  # rules/spec.py: ScheduleSpec
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    revision_id: Mapped[int] = mapped_column(ForeignKey("revision.id"))
+    in_force_since: Mapped[dt.datetime]
+    planned_until: Mapped[dt.datetime]  # every fire time up to and with it has a row, or had one
+    planned_runs: Mapped[int] = mapped_column(default=0)  # rows made since it is in force, for max_runs
+    pause: Mapped[dict[str, Any] | None]  # the operator's, or its own after failures: {by, why, since, until}
+    file_pause: Mapped[dict[str, Any] | None]  # what the file says; the same shape. Either of the two holds it
+    failures_in_a_row: Mapped[int] = mapped_column(default=0)
+    parked: Mapped[str | None]  # why it cannot fire although the file wants it: its task function is gone
+    retired_at: Mapped[dt.datetime | None]  # since when the file no longer has it; history stays
+
+    __table_args__ = (Index("ix_schedule_planned_until", "planned_until", sqlite_where=text("retired_at IS NULL")),)
+
+
+class Task(Base):
+    """One occurrence of a schedule, or one run somebody asked for; whatever became of it.
+
+    Written through store/tasks.py only.
+    """
+
+    __tablename__ = "task"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    origin: Mapped[str] = mapped_column(String(16))
+    schedule_id: Mapped[int | None] = mapped_column(ForeignKey("schedule.id"))
+    schedule: Mapped[str | None] = mapped_column(String(64))  # the name, as it was when the row was made
+    task: Mapped[str] = mapped_column(String(64))  # the task function's name
+    args: Mapped[dict[str, Any]]
+    policy: Mapped[dict[str, Any]]  # rules/policy.py: TaskPolicy
+    idempotency_key: Mapped[str]
+    fire_time: Mapped[dt.datetime | None]  # None for what no schedule fired
+    due_at: Mapped[dt.datetime]  # when it may next go to its queue
+    start_by: Mapped[dt.datetime | None]  # a first attempt does not start after it; None: no limit
+    lane: Mapped[str | None] = mapped_column(String(80))  # never two running of one lane; None: no such limit
+    queue: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))
+    reason_code: Mapped[str | None] = mapped_column(String(32))  # for machines
+    reason: Mapped[str | None]  # for people
+    attempt: Mapped[int] = mapped_column(default=0)  # attempts begun
+    token: Mapped[str | None] = mapped_column(String(36))  # of the attempt that holds it
+    lease_until: Mapped[dt.datetime | None]
+    stop_requested_at: Mapped[dt.datetime | None]
+    stop_requested_by: Mapped[str | None]
+    created_at: Mapped[dt.datetime]
+    queued_at: Mapped[dt.datetime | None]
+    started_at: Mapped[dt.datetime | None]  # of the first attempt
+    finished_at: Mapped[dt.datetime | None]
+    worker: Mapped[str | None]
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]  # of the last attempt that failed: {type, message, traceback}
+    progress: Mapped[dict[str, Any] | None]  # {done, total, message, at}
+    requested_by: Mapped[str | None]
+    retry_of: Mapped[int | None] = mapped_column(BigId, ForeignKey("task.id"))
+
+    __table_args__ = (
+        UniqueConstraint("schedule_id", "fire_time"),
+        CheckConstraint(_one_of("state", STATES), name="state"),
+        CheckConstraint(_one_of("kind", KINDS), name="kind"),
+        CheckConstraint(_one_of("origin", ORIGINS), name="origin"),
+        CheckConstraint("attempt >= 0", name="attempt"),
+        CheckConstraint(
+            f"state <> '{RUNNING}' OR (token IS NOT NULL AND lease_until IS NOT NULL AND attempt > 0)", name="running"
+        ),
+        CheckConstraint(f"({_one_of('state', FINAL)}) = (finished_at IS NOT NULL)", name="finished"),
+        # Overlap is held by the database: of two claims of one lane the second fails here, whatever raced.
+        Index(
+            "uq_task_lane_running",
+            "lane",
+            unique=True,
+            sqlite_where=text(f"state = '{RUNNING}'"),
+            postgresql_where=text(f"state = '{RUNNING}'"),
+        ),
+        # The keeper and the status page ask for unfinished rows; history does not slow them.
+        Index(
+            "ix_task_unfinished",
+            "state",
+            "due_at",
+            sqlite_where=text(_one_of("state", UNFINISHED)),
+            postgresql_where=text(_one_of("state", UNFINISHED)),
+        ),
+        Index(
+            "ix_task_lane_unfinished",
+            "lane",
+            "state",
+            sqlite_where=text(_one_of("state", UNFINISHED)),
+            postgresql_where=text(_one_of("state", UNFINISHED)),
+        ),
+        Index("ix_task_kind_id", "kind", "id"),
+        Index("ix_task_state_id", "state", "id"),
+        Index("ix_task_schedule_id_id", "schedule_id", "id"),
+        Index("ix_task_finished_at", "finished_at"),
+        # An id is never given twice, also when the newest row was a forecast and is deleted: Redis may still know it.
+        {"sqlite_autoincrement": True},
+    )
+
+
+class Gap(Base):
+    """Fire times of a long standstill that were too many to get a row each."""
+
+    __tablename__ = "gap"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    schedule_id: Mapped[int] = mapped_column(ForeignKey("schedule.id"), index=True)
+    first: Mapped[dt.datetime]
+    last: Mapped[dt.datetime]
+    count: Mapped[int]
+    recorded_at: Mapped[dt.datetime]
+
+
+class Attempt(Base):
+    """One start of a task's function, and how it ended."""
+
+    __tablename__ = "attempt"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    task_id: Mapped[int] = mapped_column(BigId, ForeignKey("task.id", ondelete="CASCADE"))
+    number: Mapped[int]  # 1, 2, …
+    token: Mapped[str] = mapped_column(String(36))
+    worker: Mapped[str]
+    host: Mapped[str]
+    pid: Mapped[int]
+    started_at: Mapped[dt.datetime]
+    ended_at: Mapped[dt.datetime | None]
+    outcome: Mapped[str | None] = mapped_column(String(16))
+    error_type: Mapped[str | None]
+    error_message: Mapped[str | None]
+    traceback: Mapped[str | None]
+    peak_memory: Mapped[int | None] = mapped_column(BigInteger)  # bytes; 2 GiB is no rarity
+
+    __table_args__ = (
+        UniqueConstraint("task_id", "number"),
+        CheckConstraint(f"outcome IS NULL OR {_one_of('outcome', OUTCOMES)}", name="outcome"),
+        CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ended"),
+    )
+
+
+class LogChunk(Base):
+    """Some lines that an attempt logged, as they came."""
+
+    __tablename__ = "log_chunk"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    task_id: Mapped[int] = mapped_column(BigId, ForeignKey("task.id", ondelete="CASCADE"), index=True)
+    attempt: Mapped[int]
+    written_at: Mapped[dt.datetime]
+    lines: Mapped[str]  # one line of the log a line: "06:30:01 INFO message"
+
+
+class Part(Base):
+    """A process of the service and when it last moved: silence is told, not guessed."""
+
+    __tablename__ = "part"
+
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)  # "dispatcher@host:pid"
+    part: Mapped[str] = mapped_column(String(32))  # dispatcher, planner, reconcile, worker-long, …
+    host: Mapped[str]
+    pid: Mapped[int]
+    started_at: Mapped[dt.datetime]
+    ticked_at: Mapped[dt.datetime]
+    details: Mapped[dict[str, Any]]

@@ -1,0 +1,502 @@
+"""The Task table: planned, claimed, ended. The only place that writes a task's state.
+
+Every function takes a session and leaves the commit to the caller, so that what belongs together is one transaction.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, exists, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session, aliased
+
+from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.states import (
+    CANCELLED,
+    FINAL,
+    LOST,
+    PLANNED,
+    QUEUED,
+    RETRYING,
+    RUNNING,
+    SKIPPED,
+    UNFINISHED,
+    sources_of,
+)
+from scheduler.store.tables import Attempt, Gap, LogChunk, Task
+from scheduler.store.types import micros, sql_now
+
+AT_ONCE = 500  # ids in one IN (…); SQLite takes some 32,000 parameters, a plan with fewer is found faster
+
+
+def move(
+    session: Session, new: str, *conditions: ColumnElement[bool], returning: Sequence[Any] = (), **values: Any
+) -> list[Row[Any]]:
+    """Bring the tasks that meet `conditions` into state `new` where the state machine allows it; the rows that moved.
+
+    A task that someone else moved first meets nothing and is not in the answer: the row count says who won. The
+    answer has each task's id, then the columns of `returning`. The caller commits.
+    """
+    if new in FINAL:
+        values.setdefault("finished_at", sql_now())
+        values.setdefault("lease_until", None)
+    change = (
+        update(Task)
+        .where(*conditions, Task.state.in_(sources_of(new)))
+        .values(state=new, **values)
+        .returning(Task.id, *returning)
+        .execution_options(synchronize_session=False)
+    )
+    return list(session.execute(change))
+
+
+# --- planning -------------------------------------------------------------------------------------------------------
+
+
+def add(session: Session, rows: Sequence[dict[str, Any]]) -> list[Row[Any]]:
+    """Insert tasks; those whose (schedule, fire time) has a row already are left out. Gives back id, queue, due_at and
+    state of those that are new."""
+    if not rows:
+        return []
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    statement = (
+        dialect.insert(Task)  # type: ignore[attr-defined]
+        .on_conflict_do_nothing()
+        .returning(Task.id, Task.queue, Task.due_at, Task.state)
+    )
+    return list(session.execute(statement, list(rows)))
+
+
+def add_gap(session: Session, schedule_id: int, first: dt.datetime, last: dt.datetime, count: int) -> None:
+    session.execute(
+        insert(Gap).values(schedule_id=schedule_id, first=first, last=last, count=count, recorded_at=sql_now())
+    )
+
+
+def withdraw_forecast(session: Session, schedule_ids: Sequence[int], after: dt.datetime) -> list[int]:
+    """Delete the rows that only foretold fire times later than `after`; their ids."""
+    withdrawn: list[int] = []
+    for some in _batches(schedule_ids):
+        statement = (
+            Task.__table__.delete()  # type: ignore[attr-defined]
+            .where(Task.schedule_id.in_(some), Task.state == PLANNED, Task.fire_time > after, Task.attempt == 0)
+            .returning(Task.id)
+        )
+        withdrawn.extend(session.execute(statement).scalars())
+    return withdrawn
+
+
+# --- queueing -------------------------------------------------------------------------------------------------------
+
+
+def mark_queued(session: Session, jobs: Iterable[tuple[int, int]]) -> int:
+    """Mark tasks whose jobs, (task id, attempt) each, went to their queues; how many were marked.
+
+    Late or lost marks do no harm: a planned row can be claimed all the same.
+    """
+    by_attempt: dict[int, list[int]] = {}
+    for task_id, attempt in jobs:
+        by_attempt.setdefault(attempt, []).append(task_id)
+    marked = 0
+    for attempt, ids in by_attempt.items():
+        for some in _batches(ids):
+            marked += len(
+                move(
+                    session,
+                    QUEUED,
+                    Task.id.in_(some),
+                    Task.attempt == attempt - 1,
+                    queued_at=sql_now(),
+                    reason_code=None,
+                    reason=None,
+                )
+            )
+    return marked
+
+
+def wanted_jobs(session: Session, after_id: int = 0, limit: int = 5000) -> list[WaitingJob]:
+    """The jobs that Redis ought to hold, by task id, a page at a time."""
+    rows = session.execute(
+        select(Task.id, Task.attempt, Task.queue, Task.due_at, Task.state)
+        .where(Task.state.in_((PLANNED, QUEUED, RETRYING)), Task.id > after_id)
+        .order_by(Task.id)
+        .limit(limit)
+    )
+    return [WaitingJob(row.id, row.attempt + 1, row.queue, row.due_at, row.state) for row in rows]
+
+
+# --- claiming -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """What a worker gets to know of the task that is now its own."""
+
+    task_id: int
+    attempt: int
+    token: str
+    kind: str
+    task: str
+    args: dict[str, Any]
+    policy: dict[str, Any]
+    idempotency_key: str
+    schedule: str | None
+    schedule_id: int | None
+    fire_time: dt.datetime | None
+    started_at: dt.datetime  # of the first attempt
+
+
+def claim(
+    session: Session,
+    task_id: int,
+    attempt: int,
+    *,
+    token: str,
+    worker: str,
+    host: str,
+    pid: int,
+    lease: dt.timedelta,
+) -> Claimed | None:
+    """Make attempt number `attempt` of the task this worker's own; None when it is not to be had.
+
+    Not to be had: gone, ended, another attempt's turn, later than its grace, asked to stop, or its lane is taken (see
+    `why_refused`). Two claims of one lane at the same moment: the unique index refuses the second with IntegrityError,
+    which the caller reads as a taken lane.
+    """
+    rows = move(
+        session,
+        RUNNING,
+        Task.id == task_id,
+        Task.attempt == attempt - 1,
+        Task.stop_requested_at.is_(None),
+        or_(Task.attempt > 0, Task.start_by.is_(None), Task.start_by >= sql_now()),
+        ~_lane_taken(),
+        returning=(
+            Task.kind,
+            Task.task,
+            Task.args,
+            Task.policy,
+            Task.idempotency_key,
+            Task.schedule,
+            Task.schedule_id,
+            Task.fire_time,
+            Task.started_at,
+        ),
+        attempt=attempt,
+        token=token,
+        worker=worker,
+        lease_until=sql_now() + micros(lease),
+        queued_at=func.coalesce(Task.queued_at, sql_now()),  # the dispatcher's mark may come too late
+        started_at=func.coalesce(Task.started_at, sql_now()),
+        reason_code=None,
+        reason=None,
+        progress=None,
+    )
+    if not rows:
+        return None
+    session.execute(
+        insert(Attempt).values(
+            task_id=task_id, number=attempt, token=token, worker=worker, host=host, pid=pid, started_at=sql_now()
+        )
+    )
+    row = rows[0]
+    return Claimed(
+        task_id,
+        attempt,
+        token,
+        row.kind,
+        row.task,
+        dict(row.args),
+        dict(row.policy),
+        row.idempotency_key,
+        row.schedule,
+        row.schedule_id,
+        row.fire_time,
+        row.started_at,
+    )
+
+
+def _lane_taken() -> ColumnElement[bool]:
+    """Whether another task of the same lane runs, or of the same schedule waits between two attempts."""
+    other = aliased(Task)
+    between_attempts = and_(
+        other.schedule_id == Task.schedule_id,
+        other.attempt > 0,
+        other.state.in_((RETRYING, QUEUED)),
+        other.id < Task.id,
+    )
+    return exists(
+        select(other.id)
+        .where(
+            other.lane == Task.lane,
+            other.id != Task.id,
+            other.state.in_(UNFINISHED),
+            or_(other.state == RUNNING, between_attempts),
+        )
+        .correlate(Task)
+    )
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a claim changed no row."""
+
+    why: str  # gone, stale, mine, late, stopped, busy
+    policy: dict[str, Any] | None = None
+    holder_id: int | None = None
+    holder_state: str = ""
+    same_schedule: bool = True
+    others_waiting: int = 0
+
+
+def why_refused(session: Session, task_id: int, attempt: int, token: str) -> Refusal:
+    """Read back why a claim was refused; `mine` when it went through after all and only its reply was lost."""
+    row = session.execute(
+        select(
+            Task.state,
+            Task.attempt,
+            Task.token,
+            Task.lane,
+            Task.schedule_id,
+            Task.start_by,
+            Task.stop_requested_at,
+            Task.policy,
+            sql_now().label("now"),
+        ).where(Task.id == task_id)
+    ).first()
+    if row is None:
+        return Refusal("gone")
+    if row.state == RUNNING and row.token == token:
+        return Refusal("mine")
+    if row.state not in (PLANNED, QUEUED, RETRYING) or row.attempt != attempt - 1:
+        return Refusal("stale")
+    if row.stop_requested_at is not None:
+        return Refusal("stopped")
+    if row.attempt == 0 and row.start_by is not None and row.start_by < row.now:
+        return Refusal("late")
+    return _busy(session, task_id, row)
+
+
+def _busy(session: Session, task_id: int, row: Row[Any]) -> Refusal:
+    holder = session.execute(
+        select(Task.id, Task.state, Task.schedule_id)
+        .where(
+            Task.lane == row.lane,
+            Task.id != task_id,
+            Task.state.in_(UNFINISHED),
+            or_(Task.state == RUNNING, and_(Task.schedule_id == row.schedule_id, Task.attempt > 0)),
+        )
+        .order_by(Task.id)
+        .limit(1)
+    ).first()
+    if holder is None:
+        return Refusal("freed")  # the lane was taken a moment ago; the claim may be tried again
+    waiting = session.execute(
+        select(func.count())
+        .select_from(Task)
+        .where(
+            Task.lane == row.lane,
+            Task.schedule_id == row.schedule_id,
+            Task.id < task_id,
+            Task.attempt == 0,
+            Task.reason_code == "waiting",
+            Task.state.in_((PLANNED, QUEUED)),
+        )
+    ).scalar_one()
+    same_schedule = holder.schedule_id == row.schedule_id
+    return Refusal("busy", dict(row.policy), holder.id, holder.state, same_schedule, waiting)
+
+
+def put_off(session: Session, task_id: int, due_at: dt.datetime, reason: str) -> bool:
+    """Let a task that is due wait until `due_at`: its lane is taken. Its state stays."""
+    statement = (
+        update(Task)
+        .where(Task.id == task_id, Task.state.in_((PLANNED, QUEUED, RETRYING)))
+        .values(due_at=due_at, reason_code="waiting", reason=reason)
+        .returning(Task.id)
+        .execution_options(synchronize_session=False)
+    )
+    return session.execute(statement).first() is not None
+
+
+def waiting_for_lane(session: Session, task_id: int) -> list[WaitingJob]:
+    """The tasks that wait for the lane which this task has just left, the oldest first; at most a few."""
+    lane = select(Task.lane).where(Task.id == task_id).scalar_subquery()
+    rows = session.execute(
+        select(Task.id, Task.attempt, Task.queue, Task.due_at, Task.state)
+        .where(Task.lane == lane, Task.state.in_((PLANNED, QUEUED, RETRYING)), Task.reason_code == "waiting")
+        .order_by(Task.id)
+        .limit(2)
+    )
+    return [WaitingJob(row.id, row.attempt + 1, row.queue, row.due_at, row.state) for row in rows]
+
+
+# --- while it runs --------------------------------------------------------------------------------------------------
+
+
+def renew(session: Session, task_id: int, token: str, lease: dt.timedelta) -> Row[Any] | None:
+    """Hold the task for another `lease`; None when it is no longer ours. The row has `stop_requested_at`."""
+    statement = (
+        update(Task)
+        .where(Task.id == task_id, Task.token == token, Task.state == RUNNING, Task.lease_until >= sql_now())
+        .values(lease_until=sql_now() + micros(lease))
+        .returning(Task.id, Task.stop_requested_at, Task.stop_requested_by)
+        .execution_options(synchronize_session=False)
+    )
+    return session.execute(statement).first()
+
+
+def write_progress(session: Session, task_id: int, token: str, progress: dict[str, Any]) -> None:
+    session.execute(
+        update(Task)
+        .where(Task.id == task_id, Task.token == token, Task.state == RUNNING)
+        .values(progress=progress)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def write_log(session: Session, task_id: int, attempt: int, lines: Sequence[str]) -> None:
+    session.execute(
+        insert(LogChunk).values(task_id=task_id, attempt=attempt, written_at=sql_now(), lines="\n".join(lines))
+    )
+
+
+def request_stop(session: Session, task_id: int, by: str) -> bool:
+    """Ask the worker that runs the task to stop it; False when it does not run."""
+    statement = (
+        update(Task)
+        .where(Task.id == task_id, Task.state == RUNNING)
+        .values(
+            stop_requested_at=func.coalesce(Task.stop_requested_at, sql_now()),
+            stop_requested_by=func.coalesce(Task.stop_requested_by, by),
+        )
+        .returning(Task.id)
+        .execution_options(synchronize_session=False)
+    )
+    return session.execute(statement).first() is not None
+
+
+# --- ending ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AttemptEnd:
+    """How an attempt ended, as its row will say."""
+
+    outcome: str
+    error_type: str | None = None
+    error_message: str | None = None
+    traceback: str | None = None
+    peak_memory: int | None = None
+
+    def as_error(self) -> dict[str, Any] | None:
+        if self.error_type is None:
+            return None
+        return {"type": self.error_type, "message": self.error_message or "", "traceback": self.traceback or ""}
+
+
+def end(
+    session: Session, task_id: int, attempt: int, token: str, new: str, attempt_end: AttemptEnd, **values: Any
+) -> bool:
+    """End the attempt that holds `token` and bring its task into state `new`; False when it no longer holds the task.
+
+    Both in the caller's transaction: a result and its attempt are stored together or not at all.
+    """
+    error = attempt_end.as_error()
+    if error is not None:
+        values.setdefault("error", error)
+    moved = move(
+        session, new, Task.id == task_id, Task.token == token, Task.attempt == attempt, lease_until=None, **values
+    )
+    if not moved:
+        return False
+    session.execute(
+        update(Attempt)
+        .where(Attempt.task_id == task_id, Attempt.number == attempt)
+        .values(
+            ended_at=sql_now(),
+            outcome=attempt_end.outcome,
+            error_type=attempt_end.error_type,
+            error_message=attempt_end.error_message,
+            traceback=attempt_end.traceback,
+            peak_memory=attempt_end.peak_memory,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    return True
+
+
+def skip(session: Session, conditions: Sequence[ColumnElement[bool]], code: str, reason: str) -> list[int]:
+    return [row.id for row in move(session, SKIPPED, *conditions, reason_code=code, reason=reason)]
+
+
+def cancel_waiting(session: Session, *conditions: ColumnElement[bool], code: str, reason: str) -> list[Row[Any]]:
+    """Cancel tasks that do not run (planned, queued, between two attempts); ids, attempts, queues of those it hit."""
+    return move(
+        session,
+        CANCELLED,
+        *conditions,
+        Task.state.in_((PLANNED, QUEUED, RETRYING)),
+        returning=(Task.attempt, Task.queue),
+        reason_code=code,
+        reason=reason,
+    )
+
+
+# --- what the keeper looks for --------------------------------------------------------------------------------------
+
+
+def silent(session: Session, grace: dt.timedelta, limit: int = 200) -> list[Task]:
+    """Running tasks whose lease ended more than `grace` ago: their worker is dead, frozen, or cut off."""
+    return list(
+        session.scalars(
+            select(Task)
+            .where(Task.state == RUNNING, Task.lease_until < sql_now() - micros(grace))
+            .order_by(Task.id)
+            .limit(limit)
+        )
+    )
+
+
+def late(session: Session, limit: int = 5000) -> list[Row[Any]]:
+    """Tasks that were to start and did not within their grace, by schedule and fire time."""
+    return list(
+        session.execute(
+            select(Task.id, Task.schedule_id, Task.fire_time, Task.due_at, Task.start_by, Task.policy, Task.queue)
+            .where(
+                Task.state.in_((PLANNED, QUEUED)), Task.attempt == 0, Task.start_by < sql_now(), Task.due_at < sql_now()
+            )
+            .order_by(Task.schedule_id, Task.fire_time)
+            .limit(limit)
+        )
+    )
+
+
+def extend_start(
+    session: Session, task_id: int, old_start_by: dt.datetime, start_by: dt.datetime, code: str, reason: str
+) -> bool:
+    """Let a late task still start until `start_by`, as a caught-up one; False when somebody was first."""
+    statement = (
+        update(Task)
+        .where(Task.id == task_id, Task.state.in_((PLANNED, QUEUED)), Task.start_by == old_start_by)
+        .values(start_by=start_by, origin="catch_up", reason_code=code, reason=reason)
+        .returning(Task.id)
+        .execution_options(synchronize_session=False)
+    )
+    return session.execute(statement).first() is not None
+
+
+def lost_attempts(session: Session, task_id: int) -> int:
+    """How many attempts of the task have been lost so far."""
+    return session.execute(
+        select(func.count()).select_from(Attempt).where(Attempt.task_id == task_id, Attempt.outcome == LOST)
+    ).scalar_one()
+
+
+def _batches(ids: Sequence[int]) -> Iterable[Sequence[int]]:
+    for start in range(0, len(ids), AT_ONCE):
+        yield ids[start : start + AT_ONCE]

@@ -1,0 +1,1 @@
+"""Journeys: the whole service in real processes, as its users run it."""
