@@ -69,7 +69,9 @@ def main() -> int:
                     rows = measure(opened, client, options.schedules, spent)
             _show(kind, spent, rows)
             total = Figures(tuple(spent["the whole"])).median
-            verdicts.at_most(f"{options.schedules:,} schedules loaded, applied and planned on {kind}", total, WITHIN, "s")
+            verdicts.at_most(
+                f"{options.schedules:,} schedules loaded, applied and planned on {kind}", total, WITHIN, "s"
+            )
     return verdicts.exit_status
 
 
@@ -108,9 +110,7 @@ def measure(opened: Database, client: redis.Redis, count: int, spent: dict[str, 
     return rows
 
 
-def _apply_again(
-    opened: Database, room: WaitingRoom, text: bytes, step: str, spent: dict[str, list[float]]
-) -> Applied:
+def _apply_again(opened: Database, room: WaitingRoom, text: bytes, step: str, spent: dict[str, list[float]]) -> Applied:
     began = time.perf_counter()
     book = load(text)
     loaded = time.perf_counter()

@@ -36,12 +36,14 @@ class Settings:
     workers_adhoc: int = 1
     lease_seconds: int = 60  # how long a worker holds a task without renewing
     renew_seconds: int = 15
+    patience_seconds: int = 6  # what a running task gets when its worker is told to stop; then it runs again elsewhere
     horizon_seconds: int = 120  # how far ahead occurrences are planned
     reconcile_seconds: int = 10
     sqlite_synchronous: str = "FULL"  # NORMAL is faster and loses the last moments with the power
     smtp_url: str | None = None  # None: mails go to <data>/outbox as .eml files
     smtp_password: str | None = None
     mail_from: str = "jobs@localhost"
+    source_folders: str | None = None  # what task functions may read, separated as in PATH; None: what the account may
     log_level: str = "INFO"
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -87,6 +89,15 @@ def load_settings(
 def environment_name(name: str) -> str:
     """The environment variable of a setting."""
     return name.upper() if name in ("redis_url", "database_url") else f"SCHEDULER_{name.upper()}"
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The settings as environment variables, for processes that are to see the same; paths in full."""
+    values = {one.name: getattr(settings, one.name) for one in fields(settings) if one.name != "sources"}
+    values["database_url"] = settings.database_url_or_default
+    values["file"], values["data"] = settings.file.resolve(), settings.data.resolve()
+    values["task_packages"] = ",".join(settings.task_packages)
+    return {environment_name(name): str(value) for name, value in values.items() if value is not None}
 
 
 def _from_file(file: Path) -> list[tuple[str, dict[str, Any]]]:

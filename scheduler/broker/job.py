@@ -67,7 +67,9 @@ class TaskJob(Job):
     def restore(self, raw_data: dict[Any, Any]) -> None:
         """Take over the job's hash; raises Refused for one that is not ours."""
         fields = {_text(name): value for name, value in raw_data.items()}
-        foreign = {name for name in FOREIGN_FIELDS & set(fields) if fields[name] not in (b"", "", b"{}", b"[]", b"null")}
+        foreign = {
+            name for name in FOREIGN_FIELDS & set(fields) if fields[name] not in (b"", "", b"{}", b"[]", b"null")
+        }
         if foreign:
             raise Refused(f"job {self.id} carries {', '.join(sorted(foreign))}, which no job of ours has")
         check_data(self.id, fields.get("data", b""))

@@ -1,13 +1,13 @@
 """The keys in Redis, and what each holds. RQ's and rq-scheduler's own names, so that their tools see our jobs.
 
-    rq:scheduler:scheduled_jobs   sorted set   job id -> due time, unix seconds      where jobs wait
-    rq:queue:<queue>              list         job ids, taken from the left          where workers take them
-    rq:queues                     set          the keys of all queues
-    rq:job:<id>                   hash         RQ's record of a job; ours says nothing but «task 17, attempt 2»
-    rq:wip:<queue>                sorted set   "<job id>:1" of those under way -> when RQ may think them abandoned
-    rq:scheduler:handover         sorted set   ids that the dispatcher could not move by itself -> since when
-    rq:scheduler:planted          string       set when the sorted set was last filled; gone means Redis lost its memory
-    rq:scheduler:wake             channel      a job earlier than all others has come
+rq:scheduler:scheduled_jobs   sorted set   job id -> due time, unix seconds      where jobs wait
+rq:queue:<queue>              list         job ids, taken from the left          where workers take them
+rq:queues                     set          the keys of all queues
+rq:job:<id>                   hash         RQ's record of a job; ours says nothing but «task 17, attempt 2»
+rq:wip:<queue>                sorted set   "<job id>:1" of those under way -> when RQ may think them abandoned
+rq:scheduler:handover         sorted set   ids that the dispatcher could not move by itself -> since when
+rq:scheduler:planted          string       set when the sorted set was last filled; gone means Redis lost its memory
+rq:scheduler:wake             channel      a job earlier than all others has come
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ JOB_PREFIX = f"{RQ_KEY_PREFIX}:job:"
 WIP_PREFIX = f"{RQ_KEY_PREFIX}:wip:"
 WORKER_PREFIX = f"{RQ_KEY_PREFIX}:worker:"
 
+LARGEST_ID = 2**63 - 1  # what SQL can hold; a larger number would make every query that names it fail
+
 _JOB_ID = re.compile(r"task-([1-9][0-9]{0,18})-([1-9][0-9]{0,5})\Z")
 
 
@@ -39,7 +41,9 @@ def job_id(task_id: int, attempt: int) -> str:
 def parse_job_id(text: str | bytes) -> tuple[int, int] | None:
     """(task id, attempt), or None for an id that is not ours."""
     found = _JOB_ID.match(text.decode("ascii", "replace") if isinstance(text, bytes) else text)
-    return (int(found[1]), int(found[2])) if found else None
+    if found is None or int(found[1]) > LARGEST_ID:
+        return None
+    return int(found[1]), int(found[2])
 
 
 def rq_time() -> str:

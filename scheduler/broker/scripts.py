@@ -117,8 +117,8 @@ local known = redis.call('TYPE', KEYS[3]).ok == 'hash'
 if ARGV[5] ~= '' then
   local key = ARGV[1] .. ARGV[5]
   redis.pcall('ZREM', KEYS[2], ARGV[5] .. ':1')
-  if redis.call('EXISTS', key) == 1 then
-    redis.pcall('HSET', key, 'status', ARGV[6], 'ended_at', ARGV[3])
+  if redis.pcall('HGET', key, 'status') == 'started' then -- else it waits again already, put off by the worker itself
+    redis.call('HSET', key, 'status', ARGV[6], 'ended_at', ARGV[3])
     redis.call('EXPIRE', key, 300)
   end
   if known then

@@ -137,13 +137,13 @@ class WaitingRoom(Scheduler):  # type: ignore[misc]
     def clear_handed_over(self, ids: Sequence[str]) -> None:
         if ids:
             with answering(self.redis):
-                self.redis.zrem(keys.HANDOVER, *ids)
+                self.redis.zrem(keys.HANDOVER, *map(_bytes, ids))
 
     def drop(self, ids: Iterable[str]) -> None:
         """Remove ids from the sorted set."""
         for some in _batches(ids, REGISTER_AT_ONCE):
             with answering(self.redis):
-                self.redis.zrem(keys.SCHEDULED, *some)
+                self.redis.zrem(keys.SCHEDULED, *map(_bytes, some))
 
     def is_planted(self) -> bool:
         """False when Redis has lost its memory since the last registration (or never had any)."""
@@ -219,7 +219,12 @@ _USE_THE_FILE = (
 
 
 def _text(value: bytes | str) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    """Any id as a text, also one that is no UTF-8: `_bytes` gives back what it was."""
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

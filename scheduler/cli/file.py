@@ -14,6 +14,7 @@ from scheduler.cli.options import (
     file_option,
     json_option,
     print_json,
+    print_warnings,
     settings_of,
 )
 from scheduler.clock import iso, utc_now
@@ -21,6 +22,8 @@ from scheduler.errors import Fault, FileFaults, NotFound
 from scheduler.rules.schedule_file import Loaded
 from scheduler.rules.spec import Book, ScheduleSpec
 from scheduler.settings import Settings
+
+MOST_UNTIL = 10_000  # fire times of one schedule that `next --until` gives at most
 
 
 @click.command("check")
@@ -40,8 +43,7 @@ def check_command(file: Path | None, as_json: bool) -> int:
             }
         )
         return 1 if loaded.faults else 0
-    for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    print_warnings(loaded.warnings)
     if loaded.faults:
         raise FileFaults(loaded.faults)
     assert loaded.book is not None
@@ -64,8 +66,7 @@ def apply_command(file: Path | None, confirm: bool, data: Path | None, as_json: 
     text, loaded = load_schedule_file(settings.file, _catalogue(settings), utc_now())
     if loaded.book is None:
         raise FileFaults(loaded.faults)
-    for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    print_warnings(loaded.warnings)
     backends = Backends(settings)
     migrate(backends.database)
     applied = apply(backends.database, backends.room, loaded.book, text, confirm=confirm)
@@ -101,7 +102,9 @@ def apply_command(file: Path | None, confirm: bool, data: Path | None, as_json: 
 
 @click.command("next")
 @click.argument("name", required=False)
-@click.option("--count", type=click.IntRange(1, 10_000), help="How many of each schedule (5 of one, else 1).")
+@click.option(
+    "--count", type=click.IntRange(1, 10_000), help="How many of each schedule (5 of one, else 1; with --until all)."
+)
 @click.option("--after", type=Moment(), help="Fire times after this moment (now).")
 @click.option("--until", type=Moment(), help="Fire times up to this moment.")
 @file_option
@@ -120,8 +123,9 @@ def next_command(
     if loaded.book is None:
         raise FileFaults(loaded.faults)
     specs = _chosen(loaded.book, name)
-    count = count or (5 if name else 1)
-    rows = _next_rows(specs, after or utc_now(), until, None if until and count is None else count)
+    if count is None and until is None:
+        count = 5 if name else 1
+    rows = _next_rows(specs, after or utc_now(), until, count if count is not None else MOST_UNTIL)
     if as_json:
         print_json(
             [
@@ -184,7 +188,7 @@ def _chosen(book: Book, name: str | None) -> list[ScheduleSpec]:
 
 
 def _next_rows(
-    specs: list[ScheduleSpec], after: dt.datetime, until: dt.datetime | None, count: int | None
+    specs: list[ScheduleSpec], after: dt.datetime, until: dt.datetime | None, count: int
 ) -> list[dict[str, Any]]:
     from itertools import islice
     from zoneinfo import ZoneInfo

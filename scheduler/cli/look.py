@@ -8,6 +8,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +41,8 @@ def status_command(data: Path | None, as_json: bool) -> int:
     """
     from scheduler.engine.status import status_of
 
-    backends = _open(data)
-    status = status_of(backends.database, backends.room)
-    backends.close()
+    with _opened(data) as backends:
+        status = status_of(backends.database, backends.room)
     if as_json:
         print_json(status)
     else:
@@ -58,9 +59,8 @@ def schedules_command(everything: bool, data: Path | None, as_json: bool) -> int
     """List the schedules: state, how the last task ended and how long ago, next fire time (local to the schedule)."""
     from scheduler.engine.views import schedules_list
 
-    backends = _open(data)
-    found = schedules_list(backends.database, retired=everything)
-    backends.close()
+    with _opened(data) as backends:
+        found = schedules_list(backends.database, retired=everything)
     if as_json:
         print_json(found)
     elif not found:
@@ -99,18 +99,17 @@ def tasks_command(
     """
     from scheduler.engine.views import tasks_list
 
-    backends = _open(data)
-    found = tasks_list(
-        backends.database,
-        kind=kind,
-        state=states or None,
-        schedule=schedule,
-        since=since,
-        until=until,
-        limit=limit,
-        planned=planned,
-    )
-    backends.close()
+    with _opened(data) as backends:
+        found = tasks_list(
+            backends.database,
+            kind=kind,
+            state=states or None,
+            schedule=schedule,
+            since=since,
+            until=until,
+            limit=limit,
+            planned=planned,
+        )
     if as_json:
         print_json(found)
     elif not found:
@@ -129,15 +128,14 @@ def show_command(task_id: int, data: Path | None, as_json: bool) -> int:
     """One task, whole: its way through time, its attempts, arguments and result."""
     from scheduler.engine.views import task_of, zone_of
 
-    backends = _open(data)
-    task = task_of(backends.database, task_id)
+    with _opened(data) as backends:
+        task = task_of(backends.database, task_id)
+        zone = zone_of(backends.database, task_id)
     if as_json:
         print_json(task)
     else:
-        zone = zone_of(backends.database, task_id)
         for line in screens.task_screen(task, zone, utc_now(), term_width()):
             show(line)
-    backends.close()
     return 0
 
 
@@ -151,15 +149,14 @@ def logs_command(task_id: int, follow: bool, attempt: int | None, data: Path | N
     """What a task logged. With --json a list of {attempt, line}; with --follow one such object a line."""
     from scheduler.engine.views import task_of
 
-    backends = _open(data)
-    task = task_of(backends.database, task_id)
-    if attempt is not None and attempt > len(task["attempts"]):
-        raise NotFound(f"Task {task_id} has no attempt {attempt}; it has begun {len(task['attempts'])}")
-    if as_json and not follow:
-        print_json(_log_objects(backends, task_id, attempt))
-    else:
-        _print_log(backends, task_id, attempt, follow, as_json)
-    backends.close()
+    with _opened(data) as backends:
+        task = task_of(backends.database, task_id)
+        if attempt is not None and attempt > len(task["attempts"]) and not follow:
+            raise NotFound(f"Task {task_id} has no attempt {attempt}; it has begun {len(task['attempts'])}")
+        if as_json and not follow:
+            print_json(_log_objects(backends, task_id, attempt))
+        else:
+            _print_log(backends, task_id, attempt, follow, as_json)
     return 0
 
 
@@ -175,9 +172,8 @@ def doctor_command(data: Path | None, as_json: bool) -> int:
 
     from scheduler.engine.doctor import examine
 
-    backends = _open(data, any_version=True)
-    findings = examine(backends.database, backends.room)
-    backends.close()
+    with _opened(data, any_version=True) as backends:
+        findings = examine(backends.database, backends.room)
     faults = [finding for finding in findings if not finding.ok]
     if as_json:
         print_json([asdict(finding) for finding in findings])
@@ -211,8 +207,9 @@ def settings_command(data: Path | None, as_json: bool) -> int:
     return 0
 
 
-def _open(data: Path | None, *, any_version: bool = False) -> Backends:
-    """The backends, once a database is found there that this program can read."""
+@contextmanager
+def _opened(data: Path | None, *, any_version: bool = False) -> Iterator[Backends]:
+    """The backends inside the block, once a database is found there that this program can read."""
     from scheduler.engine.backends import Backends
     from scheduler.store.migrate import is_current
 
@@ -224,12 +221,15 @@ def _open(data: Path | None, *, any_version: bool = False) -> Backends:
             "Another folder is named with --data."
         )
     backends = Backends(settings)
-    if not any_version and not is_current(backends.database):
-        raise Refused(
-            f"The database at {backends.database.place} is not of the version that this program needs. "
-            "`scheduler up`, or any part that starts, brings it there."
-        )
-    return backends
+    try:
+        if not any_version and not is_current(backends.database):
+            raise Refused(
+                f"The database at {backends.database.place} is not of the version that this program needs. "
+                "`scheduler up`, or any part that starts, brings it there."
+            )
+        yield backends
+    finally:
+        backends.close()
 
 
 # --- logs -----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from scheduler.cli.tables import (
     between,
     clean,
     fit,
+    flowed,
     moment,
     moment_short,
     paint,
@@ -66,9 +67,9 @@ def _status_lines(status: dict[str, Any], width: int, most: dict[str, int]) -> l
     waiting = [
         f"{one['queue']} {one['depth']} (oldest {seconds_brief(one['oldest_seconds'])})" for one in status["waiting"]
     ]
-    lines += _labelled("waiting", [", ".join(waiting)] if waiting else [], width)
+    lines += _labelled("waiting", flowed(waiting, width - LABEL)[:1], width)
     upcoming = [f"{one['name']} in {seconds_brief(one['in_seconds'])}" for one in status["upcoming"]]
-    lines += _labelled("next", [", ".join(upcoming) or "nothing is planned"], width)
+    lines += _labelled("next", flowed(upcoming or ["nothing is planned"], width - LABEL)[:1], width)
     lines += _labelled(
         _numbered("paused", status["schedules"]["paused"]),
         [f"{one['schedule']}: {_pause_words(one, now)}" for one in status["paused"][: most["paused"]]],
@@ -79,7 +80,7 @@ def _status_lines(status: dict[str, Any], width: int, most: dict[str, int]) -> l
         [f"{one['schedule']}: {one['why']}" for one in status["parked"][: most["parked"]]],
         width,
     )
-    parts = wrapped(_parts(status["parts"]), width - LABEL)
+    parts = flowed(_parts(status["parts"]), width - LABEL)
     lines += _labelled("parts", [*parts[:1], *([fit(" ".join(parts[1:]), width - LABEL)] if parts[1:] else [])], width)
     if status["redis"] is not None:
         lines += _labelled("redis", [status["redis"]["message"]], width)
@@ -141,10 +142,10 @@ def _pause_words(pause: dict[str, Any], now: dt.datetime) -> str:
     return f"by {pause['by']} since {moment_short(pause['since'], now)}{until}{why}"
 
 
-def _parts(parts: Sequence[dict[str, Any]]) -> str:
-    """The youngest tick of each sort of part: «dispatcher 1 s, keeper 2 s, scheduled 1 s (2 workers)»."""
+def _parts(parts: Sequence[dict[str, Any]]) -> list[str]:
+    """How long ago each sort of part ticked: «dispatcher 1 s», «keeper 2 s (planner 1 s, reconcile 8 s)»."""
     if not parts:
-        return "none has ticked"
+        return ["none has ticked"]
     told = []
     for name in dict.fromkeys(one["part"] for one in parts):
         same = [one for one in parts if one["part"] == name]
@@ -157,7 +158,7 @@ def _parts(parts: Sequence[dict[str, Any]]) -> str:
         elif len(same) > 1:
             words += f" ({len(same)})"
         told.append(words)
-    return ", ".join(told)
+    return told
 
 
 def _revision(revision: dict[str, Any] | None, now: dt.datetime) -> str:
@@ -221,11 +222,14 @@ def note_of(task: dict[str, Any]) -> str:
 def _result_words(result: dict[str, Any] | None) -> str:
     if result is None:
         return ""
-    return ", ".join(f"{name} {_compact(value)}" for name, value in result.items())
+    if list(result) == ["value"]:  # of a function that returned no dict
+        return _compact(result["value"])
+    numbers_first = sorted(result.items(), key=lambda item: not isinstance(item[1], int | float))
+    return ", ".join(f"{name} {_compact(value)}" for name, value in numbers_first)
 
 
 def _compact(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 # --- one task -------------------------------------------------------------------------------------------------------
@@ -267,14 +271,15 @@ def _progress(task: dict[str, Any]) -> str:
 
 def _origin(task: dict[str, Any]) -> str:
     words = {"schedule": f"schedule {task['schedule']}", "catch_up": f"schedule {task['schedule']}, caught up"}
-    told = words.get(task["origin"], task["origin"])
+    told = words.get(task["origin"], str(task["origin"]))
     if task["retry_of"]:
         told += f" of task {task['retry_of']}"
     return told + (f", by {task['requested_by']}" if task["requested_by"] else "")
 
 
 def _queue(task: dict[str, Any]) -> str:
-    return task["queue"] + (f", worker {task['worker']}" if task["worker"] else "")
+    worker = f", worker {task['worker']}" if task["worker"] else ""
+    return f"{task['queue']}{worker}"
 
 
 def _local(text: str, zone: str | None) -> str:
@@ -297,9 +302,8 @@ def _timeline(task: dict[str, Any], now: dt.datetime, width: int) -> list[str]:
     known = sorted(((label, text) for label, text in steps if text), key=lambda step: parse_iso(step[1]))
     lines, before = [], None
     for label, text in known:
-        lines.append(
-            fit(f"  {label:<10} {moment(text)}  {'+ ' + between(before, text, 2) if before else ''}".rstrip(), width)
-        )
+        later = f"  + {between(before, text, 2)}" if before else ""
+        lines.append(fit(f"  {label:<10} {moment(text)}{later}", width))
         before = text
     if task["state"] == RUNNING:
         lines.append(f"  running    for {between(task['started_at'], iso(now), 2)}")
@@ -327,14 +331,29 @@ def _attempt(attempt: dict[str, Any], now: dt.datetime, width: int) -> list[str]
 
 
 def _json_block(label: str, value: Any, width: int) -> list[str]:
-    text = json.dumps(value, ensure_ascii=False, indent=2)
-    if len(text) + LABEL <= width:
-        text = json.dumps(value, ensure_ascii=False)
-    shown = text.splitlines()
+    shown = _pretty(value, width - 2).splitlines()
     lines = [line for one in shown[:MOST_JSON_LINES] for line in wrapped(one, width, "  ")]
     if len(shown) > MOST_JSON_LINES:
         lines.append(f"  … {len(shown) - MOST_JSON_LINES} more lines: --json shows all")
     return ["", paint(label, None, bold=True), *lines]
+
+
+def _pretty(value: Any, width: int, indent: str = "") -> str:
+    """JSON; lists and objects stand on one line where they fit."""
+    short = json.dumps(value, ensure_ascii=False)
+    if len(indent) + len(short) < width or not value or not isinstance(value, dict | list):
+        return short
+    deeper = indent + "  "
+    if isinstance(value, dict):
+        names = [f"{json.dumps(name, ensure_ascii=False)}: " for name in value]
+        parts = [
+            name + _pretty(one, width - len(name), deeper) for name, one in zip(names, value.values(), strict=True)
+        ]
+    else:
+        parts = [_pretty(one, width, deeper) for one in value]
+    inner = ",\n".join(deeper + part for part in parts)
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}\n{inner}\n{indent}{closing}"
 
 
 def _hints(task: dict[str, Any], width: int) -> list[str]:

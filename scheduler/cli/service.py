@@ -11,15 +11,23 @@ from typing import Any
 
 import click
 
-from scheduler.cli.options import data_option, file_option, json_option, log_to_stderr, print_json, settings_of
+from scheduler.cli.options import (
+    data_option,
+    file_option,
+    json_option,
+    log_to_stderr,
+    print_json,
+    print_warnings,
+    settings_of,
+)
 from scheduler.clock import utc_now
-from scheduler.engine.apply import apply, load_schedule_file
+from scheduler.engine.apply import Applied, apply, load_schedule_file, why_outdated
 from scheduler.engine.backends import Backends
 from scheduler.engine.loops import Stop
 from scheduler.engine.parts import run_dispatcher, run_keeper, run_worker
 from scheduler.engine.processes import die_with_parent
 from scheduler.engine.supervisor import DataFolder, Supervisor
-from scheduler.errors import DatabaseAway, FileFaults, PartAway, RedisAway, SettingFault, WrongUsage
+from scheduler.errors import DatabaseAway, FileFaults, PartAway, RedisAway, Refused, SettingFault, WrongUsage
 from scheduler.rules.durations import parse_duration
 from scheduler.rules.states import KINDS
 from scheduler.settings import Settings
@@ -135,25 +143,26 @@ def _wait_for_backends(backends: Backends, stop: Stop) -> None:
 
 
 def _prepare(settings: Settings, backends: Backends) -> None:
-    """Migrations and the schedule file; with a faulty file, the last good one stays in force."""
+    """Migrations and the schedule file; when it is not to be taken, the last good one stays in force."""
     migrate(backends.database)
     catalogue = find_task_functions(settings.task_packages)
     try:
-        applied = _apply_file(settings, backends, catalogue)
-        _say(f"schedules   {settings.file}: {applied}")
-    except FileFaults as faults:
-        click.echo(str(faults), err=True)
+        _say(f"schedules   {settings.file}: {_apply_file(settings, backends, catalogue)}")
+    except (FileFaults, Refused) as error:
         if not _has_revision(backends.database):
-            raise FileFaults(faults.faults[:0] or faults.faults) from None
-        _say(f"schedules   {settings.file} has faults: the last good version stays in force")
+            raise
+        click.echo(str(error), err=True)
+        _say("schedules   the last good version stays in force")
 
 
-def _apply_file(settings: Settings, backends: Backends, catalogue: Catalogue) -> Any:
+def _apply_file(settings: Settings, backends: Backends, catalogue: Catalogue) -> Applied:
     text, loaded = load_schedule_file(settings.file, catalogue, utc_now())
     if loaded.book is None:
         raise FileFaults(loaded.faults)
-    for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    outdated = why_outdated(backends.database, settings.file, text)
+    if outdated is not None:
+        raise Refused(outdated)
+    print_warnings(loaded.warnings)
     return apply(backends.database, backends.room, loaded.book, text)
 
 
@@ -196,5 +205,6 @@ def _print_summary(summary: dict[str, Any] | None, seconds: float, as_json: bool
 
 
 def _say(line: str) -> None:
-    click.echo(line)
+    """What a person reads; with --json standard output is the document's alone."""
+    click.echo(line, err=bool(click.get_current_context().params.get("as_json")))
     sys.stdout.flush()

@@ -62,15 +62,23 @@ def fit(text: str, width: int) -> str:
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
     """The text in lines of at most `width`, each after `indent`; lines of its own stay apart."""
-    lines = []
+    lines: list[str] = []
     for line in text.splitlines() or [""]:
-        found = textwrap.wrap(
-            clean(line.replace("\t", "    ")),
-            max(20, width - len(indent)),
-            replace_whitespace=False,
-            drop_whitespace=False,
-        )
-        lines.extend(indent + one.rstrip() for one in found or [""])
+        one_line = clean(line.replace("\t", "    "))
+        found = textwrap.wrap(one_line, max(20, width - len(indent)), drop_whitespace=False)
+        lines.extend(fit(indent + part.rstrip(), width) for part in found or [""])
+    return lines
+
+
+def flowed(items: Sequence[str], width: int) -> list[str]:
+    """The items with commas between, in lines of at most `width`; none is broken."""
+    lines: list[str] = []
+    for number, item in enumerate(items):
+        text = clean(item) + ("," if number < len(items) - 1 else "")
+        if lines and width_of(lines[-1]) + 1 + width_of(text) <= width:
+            lines[-1] += f" {text}"
+        else:
+            lines.append(fit(text, width))
     return lines
 
 
@@ -111,9 +119,7 @@ class Column:
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """The rows below their titles, no line wider than `width`."""
     cells = [[clean(cell) for cell in row] for row in rows]
-    widths = [
-        max(width_of(text) for text in (column.title, *(row[n] for row in cells))) for n, column in enumerate(columns)
-    ]
+    widths = [max(map(width_of, (column.title, *(row[n] for row in cells)))) for n, column in enumerate(columns)]
     _narrow(widths, columns, width - len(GAP) * (len(columns) - 1))
     lines = [_line([column.title for column in columns], columns, widths, title=True)]
     lines.extend(_line(row, columns, widths) for row in cells)

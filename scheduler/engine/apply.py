@@ -110,6 +110,29 @@ def apply(
     return applied
 
 
+def why_outdated(database: Database, path: Path, text: bytes) -> str | None:
+    """Why the file, as a starting service finds it, is not to be taken: it is a copy of a version that another has
+    replaced, and has not been touched since. None: it may be taken.
+
+    So a restart undoes neither a rollback nor what a newer copy on another host has brought.
+    """
+    with database.read() as session:
+        latest = schedules.latest_revision(session)
+        same = schedules.last_accepted(session, source_text_hash(text))
+    if latest is None or same is None or same.id == latest.id:
+        return None
+    try:
+        touched_at = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
+    except OSError:
+        return None
+    if touched_at > latest.accepted_at:
+        return None
+    return (
+        f"{path} is the text of revision {same.id}, which revision {latest.id} has replaced since; "
+        f"revision {latest.id} stays in force. `scheduler apply` puts the file in force."
+    )
+
+
 def current_author() -> str:
     """Who is at the keyboard, as far as the system knows."""
     try:
@@ -148,8 +171,11 @@ class _Applying:
         for name in described:
             self.known[name].spec = self._dump(name)
             self.known[name].revision_id = revision.id
+        self.session.flush()  # once for all: new schedules have their ids from here on
         for name in (*added, *changed, *pauses):
             self._apply_pause(self.known[name], self.book.schedules[name].paused)
+        for name in pauses:
+            self.known[name].spec = self._dump(name)
         for schedule in removed:
             self._remove(schedule)
         self.done.revision = revision.id
@@ -260,7 +286,6 @@ class _Applying:
 
     def _apply_pause(self, schedule: Schedule, wanted: FilePause | None) -> None:
         """What the file says of a pause; a word less than «false» leaves the operator's alone."""
-        self.session.flush()
         if wanted is not None and wanted.paused and (wanted.until is None or wanted.until > self.now):
             pause = schedules.pause_fields(self.book.file, wanted.why, self.now, wanted.until)
             self.withdrawn.extend(hold(self.session, schedule, pause, self.now, by_file=True))
@@ -269,7 +294,6 @@ class _Applying:
                 release(self.session, schedule, self.now, by_file=True)
             if wanted is not None and not wanted.paused and schedule.pause is not None:
                 release(self.session, schedule, self.now)
-        schedule.spec = self._dump(schedule.name)
 
     def _remove(self, schedule: Schedule) -> None:
         settle_past(self.session, schedule, self.now)

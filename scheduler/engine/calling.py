@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
@@ -79,6 +80,7 @@ class Caller:
         self.is_in_function = False
         self._stop_asked = False
         self._stop_seen = False
+        self._process = os.getpid()
 
     def listen(self) -> None:
         """Install the signal handlers."""
@@ -103,8 +105,10 @@ class Caller:
             return CallEnd(error=error, outcome=CANCELLED, message="stopped on request")
         except BaseException as error:  # SystemExit and KeyboardInterrupt of a task are its failures, not ours
             return CallEnd(error=error, stopped=self._stop_seen)
-        finally:  # once more: a signal may have come while the block was being left
-            self._leave_function()
+        finally:
+            self._leave_function()  # once more: a signal may have come while the block was being left
+            if os.getpid() != self._process:
+                os._exit(0)  # a fork that the function made and that came back here too: one end is enough
 
     @contextmanager
     def _interruptible(self, soft: float) -> Iterator[None]:

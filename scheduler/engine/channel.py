@@ -1,7 +1,7 @@
 """Between a worker's parent and its child: lines of JSON one way, signals the other, and the lease's end in memory.
 
 The child says: idle; taking (task, attempt, token); running (soft, hard: its timeouts in seconds); progress; log (a
-line); free, when it is done with the task; bye, when it ends in good order.
+line); ending, when the function has returned; free, when it is done with the task; bye, when it ends in good order.
 """
 
 from __future__ import annotations

@@ -235,6 +235,7 @@ class Child:
             report_progress=progress.report,
         )
         ended = self.caller.call(claimed.task, claimed.args, run, soft)
+        self.parent.say("ending")
         held = Held(
             claimed.task_id,
             claimed.attempt,

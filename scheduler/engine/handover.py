@@ -30,25 +30,29 @@ def settle_handover(database: Database, room: WaitingRoom) -> int:
         for one in ids:
             if one not in ours:
                 log.warning("Dropped %r: no job of this service", one, extra={"event": "foreign_job_dropped"})
-        queues = {job.queue for job in wanted}
-        for key in room.mend_types(queues):
-            log.warning("Deleted %s: it held something of another type", key, extra={"event": "key_mended"})
+        mend_keys(room, {job.queue for job in wanted})
         room.register(wanted, force=True)
         room.clear_handed_over(ids)
         settled += len(ids)
     return settled
 
 
+def mend_keys(room: WaitingRoom, queues: set[str]) -> None:
+    """Delete those of our keys that hold something of another type: garbage in one must not stop the others."""
+    for key in room.mend_types(queues):
+        log.warning("Deleted %s: it held something of another type", key, extra={"event": "key_mended"})
+
+
 def _wanted(database: Database, jobs: list[tuple[int, int]]) -> list[WaitingJob]:
-    attempts = dict(jobs)
+    asked = set(jobs)
     with database.read() as session:
         rows = session.execute(
             select(Task.id, Task.attempt, Task.queue, Task.due_at, Task.state).where(
-                Task.id.in_(attempts), Task.state.in_((PLANNED, QUEUED, RETRYING))
+                Task.id.in_({task_id for task_id, _ in asked}), Task.state.in_((PLANNED, QUEUED, RETRYING))
             )
         )
         return [
             WaitingJob(row.id, row.attempt + 1, row.queue, row.due_at, row.state)
             for row in rows
-            if row.attempt + 1 == attempts[row.id]
+            if (row.id, row.attempt + 1) in asked
         ]

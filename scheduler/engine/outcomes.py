@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scheduler.broker.waiting_room import WaitingRoom
+from scheduler.engine.pauses import hold
 from scheduler.errors import RedisAway
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.policy import TaskPolicy
@@ -24,6 +25,10 @@ from scheduler.store.tables import Schedule, Task
 from scheduler.store.tasks import AttemptEnd
 
 log = logging.getLogger(__name__)
+
+
+WORKER_STOPPED = "WorkerStopped"
+"""The error type of an attempt whose worker was told to stop while it ran."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +104,14 @@ def _verdict(
     message = attempt_end.error_message or ""
     first_line = message.splitlines()[0] if message else ""
     shown = f"{attempt_end.error_type}: {first_line}" if attempt_end.error_type else first_line
-    lost = tasks.lost_attempts(session, held.task_id) + (attempt_end.outcome == LOST)
+    stopped = attempt_end.error_type == WORKER_STOPPED
+    lost, forgiven = tasks.lost_attempts(session, held.task_id, WORKER_STOPPED)
     ended = Ended(
         attempt_end.outcome,
         held.attempt,
-        lost=lost,
+        lost=lost + (attempt_end.outcome == LOST and not stopped),
+        worker_stopped=stopped,
+        forgiven=forgiven,
         error_names=tuple(error_names),
         error=shown[:300],
         first_started_at=held.first_started_at,
@@ -147,14 +155,8 @@ def _count_failure(session: Session, held: Held, verdict: Verdict, now: dt.datet
     if most is None or failures < most:
         return
     why = f"{failures} final failures in a row; last: {verdict.reason}"
-    pause = schedules.pause_fields("itself", why, now, None)
-    paused = session.execute(
-        update(Schedule)
-        .where(Schedule.id == held.schedule_id, Schedule.pause.is_(None))
-        .values(pause=pause, planned_until=now)
-        .returning(Schedule.name)
-        .execution_options(synchronize_session=False)
-    ).scalar()
-    if paused is not None:
-        tasks.withdraw_forecast(session, [held.schedule_id], now)
-        log.warning("Schedule %s paused itself: %s", paused, why, extra={"event": "schedule_paused_itself"})
+    schedule = session.get(Schedule, held.schedule_id, with_for_update=True, populate_existing=True)
+    if schedule is None or schedule.pause is not None or schedule.retired_at is not None:
+        return
+    hold(session, schedule, schedules.pause_fields("itself", why, now, None), now)
+    log.warning("Schedule %s paused itself: %s", schedule.name, why, extra={"event": "schedule_paused_itself"})

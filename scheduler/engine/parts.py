@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import os
 import time
 
 from scheduler.engine.backends import Backends
 from scheduler.engine.dispatcher import Dispatcher
+from scheduler.engine.file_watch import FileWatch
 from scheduler.engine.loops import Stop, Ticker, Timer
 from scheduler.engine.planner import Planner
 from scheduler.engine.reconcile import Mended, Reconcile
 from scheduler.engine.troubles import Pauses, tell
 from scheduler.engine.worker import Worker
-from scheduler.settings import Settings
-from scheduler.store import parts
+from scheduler.settings import Settings, environment_name, environment_of
+from scheduler.store import parts, schedules
 from scheduler.task_functions import find_task_functions
 
 log = logging.getLogger(__name__)
 
 PLAN_EVERY = 1.0  # seconds
 LOOK_FOR_MEMORY_EVERY = 1.0
+LOOK_AT_FILE_EVERY = 1.0
 FORGET_EVERY = 3600.0
 
 
@@ -46,7 +49,7 @@ def run_dispatcher(settings: Settings) -> None:
 
 
 class Keeper:
-    """Plans, reconciles and keeps order."""
+    """Plans, reconciles, watches the file and keeps order."""
 
     def __init__(self, settings: Settings) -> None:
         self.backends = Backends(settings)
@@ -54,20 +57,24 @@ class Keeper:
             self.backends.database, self.backends.room, dt.timedelta(seconds=settings.horizon_seconds)
         )
         self.reconcile = Reconcile(self.backends.database, self.backends.room)
+        catalogue = find_task_functions(settings.task_packages)
+        self.file_watch = FileWatch(settings.file, self.backends.database, self.backends.room, catalogue)
         self.mending = Timer("reconcile", settings.reconcile_seconds, self._mend)
         self.timers = [
+            Timer("file", LOOK_AT_FILE_EVERY, self.file_watch.step),
             Timer("planner", PLAN_EVERY, self.planner.step),
             Timer("memory", LOOK_FOR_MEMORY_EVERY, self._look_for_memory),
             self.mending,
-            Timer("housekeeping", FORGET_EVERY, self._forget),
+            Timer("housekeeping", FORGET_EVERY, self._keep_order),
         ]
         self.ticker = Ticker(self.backends.database, "keeper")
 
     def run(self, stop: Stop) -> None:
+        """Go on until told to stop. Schedules that could not be planned get another chance: the program may be new."""
         while not stop.is_set:
             for timer in self.timers:
                 timer.run_if_due()
-            self.ticker.tick(self._ages())
+            self.ticker.tick({**self._ages(), "file": str(self.file_watch.path), "trouble": self.file_watch.trouble})
             stop.wait(0.2)
         self.ticker.leave()
         self.backends.close()
@@ -82,9 +89,10 @@ class Keeper:
         if not self.backends.room.is_planted():
             self.mending.due = 0.0
 
-    def _forget(self) -> None:
+    def _keep_order(self) -> None:
         with self.backends.database.write() as session:
             parts.forget_old(session)
+            schedules.unpark(session)
 
     def _ages(self) -> dict[str, float | None]:
         """Seconds since each timer last got through."""
@@ -98,7 +106,19 @@ def run_keeper(settings: Settings) -> None:
     Keeper(settings).run(Stop().listen())
 
 
+def _set_environment(settings: Settings) -> None:
+    """What task functions may read of the settings; how to reach SQL and Redis is none of it."""
+    values = environment_of(settings)
+    for name in ("redis_url", "database_url"):
+        variable = environment_name(name)
+        for secret in (variable, f"{variable}_FILE"):
+            os.environ.pop(secret, None)
+        values.pop(variable, None)
+    os.environ.update(values)
+
+
 def run_worker(settings: Settings, kind: str) -> None:
+    _set_environment(settings)
     catalogue = find_task_functions(settings.task_packages)
     for module, why in catalogue.broken.items():
         log.error("Task module %s cannot be used: %s", module, why, extra={"event": "task_module_broken"})

@@ -17,12 +17,19 @@ NO_HORIZON = dt.timedelta(0)
 
 def settle_past(session: Session, schedule: Schedule, now: dt.datetime) -> None:
     """Write what the schedule's fire times up to now became, by the rules in force until now, and take back what was
-    foretold for later. From here on it may be planned anew."""
+    foretold for later. From here on it may be planned anew.
+
+    Waits for a planner that is at the schedule: what it writes would else stand beside what follows.
+    """
+    session.flush()
+    session.refresh(schedule, with_for_update=True)
     if schedule.planned_until < now and schedule.parked is None:
-        session.flush()
         plan(session, [schedule], now, NO_HORIZON)
-    tasks.withdraw_forecast(session, [schedule.id], now)
+        session.flush()
+        session.refresh(schedule)  # `plan` writes by UPDATE
+    withdrawn = tasks.withdraw_forecast(session, [schedule.id], now)
     schedule.planned_until = now
+    schedule.planned_runs = max(0, schedule.planned_runs - len(withdrawn))
 
 
 def hold(
@@ -32,8 +39,7 @@ def hold(
 
     What was to start and has not is skipped; what runs, or waits between two attempts, is left alone.
     """
-    if pause_of(schedule) is None:
-        settle_past(session, schedule, now)
+    settle_past(session, schedule, now)
     if by_file:
         schedule.file_pause = pause
     else:

@@ -80,9 +80,8 @@ def plan(session: Session, behind: list[Schedule], now: dt.datetime, horizon: dt
         rows.extend(made.row(occurrence) for occurrence in foretold.occurrences)
         if foretold.gap is not None:
             tasks.add_gap(session, schedule.id, foretold.gap.first, foretold.gap.last, foretold.gap.count)
-        runs = sum(occurrence.state == PLANNED for occurrence in foretold.occurrences)
-        marks.append(schedules.Planned(schedule.id, foretold.planned_until or PLANNED_FOR_EVER, runs))
-        _end_pause(schedule, now)
+        marks.append(schedules.Planned(schedule.id, foretold.planned_until or PLANNED_FOR_EVER, foretold.runs))
+        _end_pauses(schedule, now)
     added = tasks.add(session, rows)
     schedules.move_planned_until(session, marks)
     return [WaitingJob(row.id, 1, row.queue, row.due_at) for row in added if row.state == PLANNED]
@@ -90,9 +89,15 @@ def plan(session: Session, behind: list[Schedule], now: dt.datetime, horizon: dt
 
 def pause_of(schedule: Schedule) -> Pause | None:
     """The pause that holds a schedule: the file's before the operator's."""
-    held = schedule.file_pause or schedule.pause
-    if held is None:
-        return None
+    return next(iter(pauses_of(schedule)), None)
+
+
+def pauses_of(schedule: Schedule) -> list[Pause]:
+    """The file's pause and the operator's; each holds the schedule by itself, and for its own time."""
+    return [_pause(held) for held in (schedule.file_pause, schedule.pause) if held is not None]
+
+
+def _pause(held: dict[str, Any]) -> Pause:
     until = dt.datetime.fromisoformat(held["until"]) if held.get("until") else None
     return Pause(dt.datetime.fromisoformat(held["since"]), str(held["by"]), str(held.get("why") or ""), until)
 
@@ -104,16 +109,19 @@ def _forecast(schedule: Schedule, spec: ScheduleSpec, now: dt.datetime, horizon:
         planned_until=schedule.planned_until,
         now=now,
         horizon=horizon,
-        pause=pause_of(schedule),
+        pauses=pauses_of(schedule),
         runs_left=runs_left,
     )
 
 
-def _end_pause(schedule: Schedule, now: dt.datetime) -> None:
-    """Drop a pause whose time is over; what it skipped has just been written."""
-    pause = pause_of(schedule)
-    if pause is not None and pause.until is not None and pause.until <= now:
-        if schedule.file_pause is not None:
-            schedule.file_pause = None
-        else:
-            schedule.pause = None
+def _end_pauses(schedule: Schedule, now: dt.datetime) -> None:
+    """Drop the pauses whose time is over; what they skipped has just been written."""
+    if schedule.file_pause is not None and _is_over(schedule.file_pause, now):
+        schedule.file_pause = None
+    if schedule.pause is not None and _is_over(schedule.pause, now):
+        schedule.pause = None
+
+
+def _is_over(held: dict[str, Any], now: dt.datetime) -> bool:
+    until = _pause(held).until
+    return until is not None and until <= now

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.broker.keys import job_id, parse_job_id
 from scheduler.broker.waiting_room import WaitingRoom
-from scheduler.engine.handover import settle_handover
+from scheduler.engine.handover import mend_keys, settle_handover
 from scheduler.engine.outcomes import Held, end_badly, register
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.occurrences import judge_late
@@ -77,8 +77,7 @@ class Reconcile:
         lost_memory = not self.room.is_planted()
         wanted = self._wanted()
         queues = {job.queue for job in wanted.values()} | self._known_queues()
-        for key in self.room.mend_types(queues):
-            log.warning("Deleted %s: it held something of another type", key, extra={"event": "key_mended"})
+        mend_keys(self.room, queues)
         # In this order: a job moves from the sorted set to its queue, so it is seen at least once.
         waiting = self.room.waiting_ids()
         queued = self.room.queued_ids(queues)

@@ -42,8 +42,8 @@ def status_of(database: Database, room: WaitingRoom | None) -> dict[str, Any]:
             "waiting": _waiting(session, now),
             "upcoming": _upcoming(session, now),
             "paused": _paused(session),
-            "parked": _parked(session),
-            "parts": _parts(session, now),
+            "parked": parked_schedules(session),
+            "parts": parts_of(session, now),
             "revision": _revision(session),
         }
         status["late_count"] = _late_count(session, now)
@@ -158,7 +158,8 @@ def _paused(session: Session) -> list[dict[str, Any]]:
     return found
 
 
-def _parked(session: Session) -> list[dict[str, Any]]:
+def parked_schedules(session: Session) -> list[dict[str, Any]]:
+    """Those that the file wants and that cannot fire, with the reason; at most MOST."""
     query = (
         select(Schedule.name, Schedule.parked)
         .where(Schedule.retired_at.is_(None), Schedule.parked.is_not(None))
@@ -298,7 +299,8 @@ def _upcoming(session: Session, now: dt.datetime) -> list[dict[str, Any]]:
 # --- parts ----------------------------------------------------------------------------------------------------------
 
 
-def _parts(session: Session, now: dt.datetime) -> list[dict[str, Any]]:
+def parts_of(session: Session, now: dt.datetime) -> list[dict[str, Any]]:
+    """Every part that has ticked within a day or so, and how long ago."""
     return [_part(part, now) for part in parts.all_parts(session)]
 
 
@@ -349,12 +351,11 @@ def _problems(status: dict[str, Any], idle: list[str]) -> list[str]:
         )
         if number
     ]
-    if status["redis"] is not None and not status["redis"]["answers"]:
-        found.append("Redis is away")
     seen = status["parts"]
     if not any(not one["silent"] for one in seen):
-        found.append(f"{_silence(seen)}: {SERVICE_DOWN}")
-        return found
+        return [*found, f"{_silence(seen)}: {SERVICE_DOWN}"]
+    if status["redis"] is not None and not status["redis"]["answers"]:
+        found.append("Redis is away")
     for part in ("dispatcher", "keeper"):
         if not alive(seen, part):
             own = [one for one in seen if one["part"] == part]
@@ -384,7 +385,7 @@ def _verdict(status: dict[str, Any]) -> str:
     known = [age for age in ages if age is not None]
     if len(known) == len(ages) and max(known) <= SILENT_AFTER.total_seconds():
         clauses.append(f"ticked {_brief(max(known))} ago")
-    if status["upcoming"]:
+    if status["upcoming"] and any(not one["silent"] for one in status["parts"]):
         first = status["upcoming"][0]
         clauses.append(f"next: {first['name']} in {_brief(first['in_seconds'])}")
     return "; ".join(clauses)

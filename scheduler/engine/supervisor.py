@@ -23,14 +23,14 @@ from scheduler.engine.loops import Stop
 from scheduler.engine.processes import die_with_parent
 from scheduler.engine.troubles import Pauses
 from scheduler.errors import PartAway, Refused
-from scheduler.settings import Settings, environment_name
+from scheduler.settings import Settings, environment_name, environment_of
 
 log = logging.getLogger(__name__)
 
 SERVER_ANSWERS_WITHIN = 10.0  # seconds
 PAUSES = 0.5, 30.0  # seconds, first and longest, before a part that ended is started again
 WELL_AFTER = 30.0  # seconds after which a part that ends again starts with the first pause
-WORKERS_STOP_WITHIN = 8.0  # more than a worker's patience with its task (engine/worker.py)
+AFTER_PATIENCE = 2.0  # seconds a worker gets to record what it had to stop
 OTHERS_STOP_WITHIN = 3.0
 
 
@@ -160,7 +160,8 @@ class Supervisor:
         """Workers first, so that what runs can still tell how it ended; then the rest."""
         workers = [part for part in self.parts if part.name.startswith("worker")]
         others = [part for part in self.parts if part not in workers]
-        for group, seconds in ((workers, WORKERS_STOP_WITHIN), (others, OTHERS_STOP_WITHIN)):
+        patience = self.settings.patience_seconds + AFTER_PATIENCE
+        for group, seconds in ((workers, patience), (others, OTHERS_STOP_WITHIN)):
             alive = [part.process for part in group if part.process is not None and part.process.poll() is None]
             for process in alive:
                 process.terminate()
@@ -185,22 +186,10 @@ class Supervisor:
 
     def _environment(self) -> dict[str, str]:
         """This process's environment, with the settings as they came out here, so that all parts see the same."""
-        settings = self.settings
-        values = {
-            "redis_url": settings.redis_url or (self.server.url if self.server else ""),
-            "database_url": settings.database_url_or_default,
-            "file": str(settings.file.resolve()),
-            "data": str(settings.data.resolve()),
-            "task_packages": ",".join(settings.task_packages),
-            "log_level": settings.log_level,
-            "mail_from": settings.mail_from,
-            "smtp_url": settings.smtp_url or "",
-            "smtp_password": settings.smtp_password or "",
-        }
-        numbers = ("lease_seconds", "renew_seconds", "horizon_seconds", "reconcile_seconds")
-        values |= {name: str(getattr(settings, name)) for name in numbers}
-        values["sqlite_synchronous"] = settings.sqlite_synchronous
-        return dict(os.environ) | {environment_name(name): value for name, value in values.items()}
+        values = environment_of(self.settings)
+        if self.server is not None:
+            values[environment_name("redis_url")] = self.server.url
+        return dict(os.environ) | values
 
 
 def _spawn(command: list[str], environment: dict[str, str], keep: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:

@@ -88,8 +88,9 @@ def tasks_list(
     """Tasks, newest first: what is going on, by when it was due, then what has ended, by its end.
 
     Not by id: the row of a daily schedule is written a day before it fires. What is only planned is left out unless
-    `planned`, or PLANNED is among the states: then the next `limit` of it come first. `since` (included) and `until`
-    (not included) are about the fire time, or when the run was asked for. Raises NotFound for an unknown schedule.
+    `planned`, or PLANNED is among the states: then the next `limit` of it come first (alone: the soonest first).
+    `since` (included) and `until` (not included) are about the fire time, or when the run was asked for. Raises
+    NotFound for an unknown schedule.
     """
     wanted = frozenset([state] if isinstance(state, str) else state or STATES)
     if state is None and not planned:
@@ -99,8 +100,8 @@ def tasks_list(
         query = select(Task).where(*conditions).limit(limit)
         found: list[Task] = []
         if PLANNED in wanted:
-            soonest = query.where(Task.state == PLANNED).order_by(Task.due_at, Task.id)
-            found.extend(reversed(session.scalars(soonest).all()))
+            soonest = session.scalars(query.where(Task.state == PLANNED).order_by(Task.due_at, Task.id)).all()
+            found.extend(soonest if wanted == {PLANNED} else reversed(soonest))
         going = wanted & UNFINISHED - {PLANNED}
         under_way: list[Task] = []
         if going:

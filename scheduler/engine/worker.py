@@ -27,7 +27,7 @@ from scheduler.engine.backends import Backends
 from scheduler.engine.channel import Deadline, FromChild
 from scheduler.engine.child import ChildPlan, child_main
 from scheduler.engine.loops import leave
-from scheduler.engine.outcomes import Held, end_badly, register
+from scheduler.engine.outcomes import WORKER_STOPPED, Held, end_badly, register
 from scheduler.engine.processes import boot_seconds, kill_group, kill_left_over
 from scheduler.engine.troubles import Pauses, tell
 from scheduler.errors import DatabaseAway, RedisAway
@@ -51,7 +51,6 @@ RQ_BEAT_SECONDS = 30.0
 QUEUE_LOOK_SECONDS = 10.0
 LINES_AT_ONCE = 64
 MOST_LOG_LINES = 10_000  # of one attempt; what comes after is counted, not kept
-PATIENCE_SECONDS = 6.0  # what a running task gets when the service stops
 FORK_PAUSES = 0.2, 30.0  # seconds, first and longest, before a child that died without a task is forked again
 
 # A child of these kinds runs one task and ends; of the others it stays warm.
@@ -167,12 +166,16 @@ class Worker:
         assert self._from_child is not None
         messages = self._from_child.messages()
         if messages is None:
-            self._selector.unregister(self._from_child.channel)
-            self._from_child.channel.close()
-            self._from_child = None
+            self._hang_up()
             return
         for message in messages:
             self._on_message(message)
+
+    def _hang_up(self) -> None:
+        assert self._from_child is not None
+        self._selector.unregister(self._from_child.channel)
+        self._from_child.channel.close()
+        self._from_child = None
 
     def _on_message(self, message: dict[str, Any]) -> None:
         self._child_said_at = boot_seconds()
@@ -190,6 +193,8 @@ class Worker:
             current.kill_at = now + message["hard"]
             current.renew_at = now + self.settings.renew_seconds
             current.stop_look_at = now + STOP_LOOK_SECONDS
+        elif word == "ending":
+            current.kill_at = None  # the function has returned; what is left is to record it, while the lease lasts
         elif word == "progress":
             current.progress = message["progress"]
         elif word == "log":
@@ -323,8 +328,7 @@ class Worker:
         pid, status = os.waitpid(self._child, os.WNOHANG)
         if pid == 0:
             return
-        while self._from_child is not None:  # its last words
-            self._read_channel()
+        self._hear_last_words()
         kill_left_over(pid)
         self._child = 0
         current, self.current = self.current, None
@@ -338,6 +342,15 @@ class Worker:
             pause = self._pauses.next()
             log.warning("The worker's child %s; a new one in %.1f s", _how(status), pause)
             self._fork_at = boot_seconds() + pause
+
+    def _hear_last_words(self) -> None:
+        """What the dead child said last. Not until the channel closes: a process it left behind may hold it open."""
+        if self._from_child is None:
+            return
+        while messages := self._from_child.messages():
+            for message in messages:
+                self._on_message(message)
+        self._hang_up()
 
     def _record_rest(self) -> None:
         """End the attempts whose child died; again later when SQL is away (at the latest the keeper ends them)."""
@@ -442,7 +455,7 @@ class Worker:
         assert self._stopping_since is not None
         if self._is_time("end", 1.0):
             self._signal(signal.SIGTERM)  # takes no further job
-        if boot_seconds() - self._stopping_since > PATIENCE_SECONDS:
+        if boot_seconds() - self._stopping_since > self.settings.patience_seconds:
             self._kill("shutdown")
 
     def _leave(self) -> None:
@@ -467,7 +480,7 @@ def _end_of(current: Current, status: int) -> AttemptEnd:
             CANCELLED, "TaskStopped", f"did not stop when asked by {current.stop_by}; its process was killed"
         )
     if current.killed_for == "shutdown":
-        return AttemptEnd(LOST, "WorkerStopped", "the worker was stopped while it ran")
+        return AttemptEnd(LOST, WORKER_STOPPED, "the worker was stopped while it ran")
     if current.killed_for == "lease":
         return AttemptEnd(LOST, "LeaseLost", "its lease had ended")
     if os.WIFSIGNALED(status):

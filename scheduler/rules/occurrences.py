@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from scheduler.rules.calendars import blackout_at
+from scheduler.rules.calendars import Blackedout, blackout_at
 from scheduler.rules.durations import format_duration
 from scheduler.rules.fire_times import fire_times, spread_offset
 from scheduler.rules.spec import Missed, ScheduleSpec
@@ -64,6 +64,7 @@ class Forecast:
     occurrences: tuple[Occurrence, ...]
     planned_until: dt.datetime | None  # None: the schedule has no fire time left
     gap: Gap | None = None
+    runs: int = 0  # fire times that were not skipped: what `runs_left` is counted down by
 
 
 def forecast(
@@ -72,34 +73,34 @@ def forecast(
     planned_until: dt.datetime,
     now: dt.datetime,
     horizon: dt.timedelta,
-    pause: Pause | None = None,
+    pauses: Sequence[Pause] = (),
     runs_left: int | None = None,
 ) -> Forecast:
     """The occurrences after `planned_until`: all up to `now + horizon`, and at least the next one, so that each
     schedule always shows when it fires next.
 
-    While a pause is on, only what is past is told (as skipped): a resume must find the future open. At most
-    `MOST_ROWS` of the past get a row.
+    Several pauses may be on at once. While one is, only what is past is told (as skipped): a resume must find the
+    future open. At most `MOST_ROWS` of the past get a row.
     """
-    paused = pause is not None and pause.covers(now)
+    paused = _pause_over(pauses, now) is not None
     last = now if paused else now + horizon
     past = _Past()
     future: list[Occurrence] = []
     until: dt.datetime | None = None
+    runs = 0
     for fire_time, following in _with_next(fire_times(spec, planned_until, None)):
-        if runs_left == 0:
+        if runs == runs_left:
             break
         if fire_time > last and (paused or future):
             until = last
             break
-        occurrence = _occurrence(spec, fire_time, following, now, pause)
-        if occurrence.state == PLANNED and runs_left is not None:
-            runs_left -= 1
+        occurrence = _occurrence(spec, fire_time, following, pauses)
+        runs += occurrence.state == PLANNED
         (past if fire_time <= now else future).append(occurrence)
         if fire_time > last:  # the one beyond the horizon that shows when the schedule fires next
             until = fire_time
             break
-    return Forecast((*_caught_up(spec, past.newest, now), *future), until, past.gap)
+    return Forecast((*_caught_up(spec, past.newest, now), *future), until, past.gap, runs)
 
 
 class _Past:
@@ -127,19 +128,30 @@ def _with_next(moments: Iterator[dt.datetime]) -> Iterator[tuple[dt.datetime, dt
 
 
 def _occurrence(
-    spec: ScheduleSpec, fire_time: dt.datetime, following: dt.datetime | None, now: dt.datetime, pause: Pause | None
+    spec: ScheduleSpec, fire_time: dt.datetime, following: dt.datetime | None, pauses: Sequence[Pause]
 ) -> Occurrence:
-    if pause is not None and pause.covers(fire_time):
+    pause = _pause_over(pauses, fire_time)
+    if pause is not None:
         return Occurrence(fire_time, SKIPPED, fire_time, reason_code="paused", reason=str(pause))
     due_at = fire_time + spread_offset(spec, fire_time, following)
     if spec.blackout is not None:
         blacked_out = blackout_at(spec.blackout, spec.calendars, spec.timezone, fire_time)
-        if blacked_out is not None and spec.blackout.then == "skip":
-            reason = "blackout" + (f": {blacked_out.why}" if blacked_out.why else "")
+        if blacked_out is not None and (spec.blackout.then == "skip" or blacked_out.endless):
+            return Occurrence(fire_time, SKIPPED, fire_time, reason_code="blackout", reason=_because(blacked_out))
+        if blacked_out is not None and following is not None and following < blacked_out.end:
+            reason = f"{_because(blacked_out)}; a later one runs after it"
             return Occurrence(fire_time, SKIPPED, fire_time, reason_code="blackout", reason=reason)
         if blacked_out is not None:
             due_at = max(due_at, blacked_out.end)
     return Occurrence(fire_time, PLANNED, due_at, start_by=due_at + spec.grace)
+
+
+def _because(blacked_out: Blackedout) -> str:
+    return "blackout" + (f": {blacked_out.why}" if blacked_out.why else "")
+
+
+def _pause_over(pauses: Sequence[Pause], moment: dt.datetime) -> Pause | None:
+    return next((pause for pause in pauses if pause.covers(moment)), None)
 
 
 def _caught_up(spec: ScheduleSpec, past: Iterable[Occurrence], now: dt.datetime) -> Iterator[Occurrence]:

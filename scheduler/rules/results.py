@@ -1,8 +1,8 @@
 """What a task function returns, as JSON that both databases take; and what cannot be stored, said clearly.
 
-Dates and times become ISO 8601, Decimal and UUID text, Path text, Enum its value, sets lists (sorted where they can be),
+Dates and times become ISO 8601, Decimal, UUID and Path text, Enum its value, sets lists (sorted where they can be),
 dataclasses dicts, numbers of numpy and the like Python's. Not stored: NaN and infinities, bytes, NUL in a text, lone
-surrogates, keys that are no text, and objects that nobody has told us how to read.
+surrogates, keys that are no text or the same text twice, and objects that nobody has told us how to read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from typing import Any
 from uuid import UUID
 
 MOST_BYTES = 1_000_000
+MOST_VALUES = MOST_BYTES // 2  # none has fewer than two bytes; lists that share lists could hold 2 ** 50 of them
 DEEPEST = 50
+MOST_DIGITS = 4_000  # Python refuses to write a number of more than 4,300 as text
 
 
 class ResultRefused(ValueError):
@@ -36,7 +38,7 @@ def encode_result(value: Any) -> dict[str, Any] | None:
     """
     if value is None:
         return None
-    encoded = _encode(value, "result", 0)
+    encoded = _Encoding().encode(value, "result", 0)
     result = encoded if isinstance(encoded, dict) else {"value": encoded}
     size = len(json.dumps(result, ensure_ascii=False).encode())
     if size > MOST_BYTES:
@@ -46,39 +48,67 @@ def encode_result(value: Any) -> dict[str, Any] | None:
     return result
 
 
-def _encode(value: Any, place: str, depth: int) -> Any:
-    if depth > DEEPEST:
-        raise ResultRefused(f"{place}: nested deeper than {DEEPEST} levels, or in itself")
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, Enum):
-        return _encode(value.value, place, depth + 1)
-    if isinstance(value, str):
-        return _text(str(value), place)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ResultRefused(f"{place}: {value!r} is no number that JSON knows; return None or a text for it")
-        return float(value)
-    if isinstance(value, dt.datetime | dt.date | dt.time):
-        return value.isoformat()
-    if isinstance(value, dt.timedelta):
-        return value.total_seconds()
-    if isinstance(value, Decimal | UUID | PurePath):
-        return _text(str(value), place)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _encode({one.name: getattr(value, one.name) for one in dataclasses.fields(value)}, place, depth + 1)
-    if isinstance(value, Mapping):
-        return {_key(key, place): _encode(inner, f"{place}[{key!r}]", depth + 1) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_encode(inner, f"{place}[{index}]", depth + 1) for index, inner in enumerate(value)]
-    if isinstance(value, set | frozenset):
-        return _encode(_sorted(value), place, depth + 1)
-    plain = getattr(value, "item", None)  # numpy's and pandas' scalars
-    if callable(plain) and getattr(value, "shape", None) == ():
-        return _encode(plain(), place, depth + 1)
-    raise ResultRefused(f"{place}: a {type(value).__name__} cannot be stored; return text, numbers, lists and dicts")
+class _Encoding:
+    def __init__(self) -> None:
+        self._values = 0
+
+    def encode(self, value: Any, place: str, depth: int) -> Any:
+        self._values += 1
+        if self._values > MOST_VALUES:
+            raise ResultRefused(f"the result has more than {MOST_VALUES:,} values: store it elsewhere and return where")
+        if depth > DEEPEST:
+            raise ResultRefused(f"{place}: nested deeper than {DEEPEST} levels, or in itself")
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, Enum):
+            return self.encode(value.value, place, depth + 1)
+        if isinstance(value, str):
+            return _text(str(value), place)
+        if isinstance(value, int):
+            return _whole(int(value), place)
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise ResultRefused(f"{place}: {value!r} is no number that JSON knows; return None or a text for it")
+            return float(value)
+        if isinstance(value, dt.datetime | dt.date | dt.time):
+            return value.isoformat()
+        if isinstance(value, dt.timedelta):
+            return value.total_seconds()
+        if isinstance(value, Decimal | UUID | PurePath):
+            return _text(str(value), place)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return self.encode(
+                {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}, place, depth + 1
+            )
+        if isinstance(value, Mapping):
+            return self._mapping(value, place, depth)
+        if isinstance(value, list | tuple):
+            return [self.encode(inner, f"{place}[{index}]", depth + 1) for index, inner in enumerate(value)]
+        if isinstance(value, set | frozenset):
+            return self.encode(_sorted(value), place, depth + 1)
+        plain = getattr(value, "item", None)  # numpy's and pandas' scalars
+        if callable(plain) and getattr(value, "shape", None) == ():
+            return self.encode(plain(), place, depth + 1)
+        raise ResultRefused(
+            f"{place}: a {type(value).__name__} cannot be stored; return text, numbers, lists and dicts"
+        )
+
+    def _mapping(self, value: Mapping[Any, Any], place: str, depth: int) -> dict[str, Any]:
+        encoded: dict[str, Any] = {}
+        for key, inner in value.items():
+            name = _key(key, place)
+            if name in encoded:
+                raise ResultRefused(f'{place}: two keys are both "{name}" as text')
+            encoded[name] = self.encode(inner, f"{place}[{key!r}]", depth + 1)
+        return encoded
+
+
+def _whole(number: int, place: str) -> int:
+    if abs(number) >= 10**MOST_DIGITS:
+        raise ResultRefused(
+            f"{place}: a number of more than {MOST_DIGITS:,} digits cannot be stored; return it as text"
+        )
+    return number
 
 
 def _key(key: Any, place: str) -> str:
@@ -86,7 +116,7 @@ def _key(key: Any, place: str) -> str:
         key = key.value
     if isinstance(key, bool) or not isinstance(key, str | int):
         raise ResultRefused(f"{place}: the key {key!r} is no text")
-    return _text(str(key), place)
+    return _text(str(_whole(key, place) if isinstance(key, int) else key), place)
 
 
 def _text(text: str, place: str) -> str:

@@ -9,6 +9,7 @@ import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from scheduler.rules.durations import format_duration
 from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.spec import Retry
 from scheduler.rules.states import CANCELLED, FAILED, LOST, RETRYING, TIMED_OUT
@@ -23,6 +24,8 @@ class Ended:
     outcome: str  # failed, timed_out, lost, cancelled
     attempt: int  # its number: 1, 2, …
     lost: int = 0  # attempts of this task whose worker vanished, this one included
+    worker_stopped: bool = False  # its worker was told to stop while it ran: no fault of the task
+    forgiven: int = 0  # earlier attempts that ended so; they use up none of those the policy allows
     error_names: tuple[str, ...] = ()  # the exception's class and its bases, the nearest first
     error: str = ""  # one line
     first_started_at: dt.datetime | None = None
@@ -52,9 +55,9 @@ def next_delay(policy: Retry, failed: int) -> dt.timedelta | None:
         return None
     if policy.backoff == "fixed":
         return min(policy.first, policy.longest)
-    if policy.backoff == "linear":
-        return min(policy.first * failed, policy.longest)
     try:
+        if policy.backoff == "linear":
+            return min(policy.first * failed, policy.longest)
         return min(policy.first * policy.factor ** (failed - 1), policy.longest)
     except OverflowError:
         return policy.longest
@@ -67,12 +70,15 @@ def after_attempt(policy: TaskPolicy, ended: Ended, now: dt.datetime, luck: floa
     if ended.outcome == LOST:
         if policy.delivery == "at_most_once":
             return Verdict(LOST, "worker_lost", f"{ended.error}; it may have done all, part or nothing (at_most_once)")
+        if ended.worker_stopped:
+            reason = f"attempt {ended.attempt} ended with its worker; runs again"
+            return Verdict(RETRYING, "worker_stopped", reason, now)
         if ended.lost >= POISON_AFTER:
             return Verdict(FAILED, "poison", f"its worker vanished {ended.lost} times; last: {ended.error}")
     if policy.delivery == "at_most_once":
         return Verdict(FAILED, _code(ended), f"{ended.error} (at_most_once: no further attempt)")
     refusal = _why_no_more(policy.retry, ended)
-    delay = next_delay(policy.retry, ended.attempt)
+    delay = next_delay(policy.retry, ended.attempt - ended.forgiven)
     if refusal or delay is None:
         return Verdict(FAILED, _code(ended), f"{ended.error} ({refusal or _tries(policy.retry)})")
     due_at = now + delay + delay * (policy.retry.jitter * luck)
@@ -97,7 +103,8 @@ def _why_no_more(policy: Retry, ended: Ended) -> str:
 def _why_too_late(policy: Retry, ended: Ended, due_at: dt.datetime) -> str:
     started = ended.first_started_at
     if policy.give_up_after is not None and started is not None and due_at > started + policy.give_up_after:
-        return f"given up after {ended.attempt} attempts: the next would come more than {policy.give_up_after} after the first"
+        after = format_duration(policy.give_up_after)
+        return f"given up after {ended.attempt} attempts: the next would come more than {after} after the first"
     if policy.until_next and ended.next_fire_time is not None and due_at >= ended.next_fire_time:
         return "the next occurrence is due before another attempt would be"
     return ""

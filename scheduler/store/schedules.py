@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, or_, select, text, update
+from sqlalchemy import and_, bindparam, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from scheduler.store.tables import Revision, Schedule
@@ -30,6 +30,12 @@ def take_turns(session: Session) -> None:
 
 def latest_revision(session: Session) -> Revision | None:
     return session.scalars(select(Revision).order_by(Revision.id.desc()).limit(1)).first()
+
+
+def last_accepted(session: Session, text_hash: str) -> Revision | None:
+    """The newest revision of exactly this text."""
+    query = select(Revision).where(Revision.text_hash == text_hash).order_by(Revision.id.desc()).limit(1)
+    return session.scalars(query).first()
 
 
 def all_schedules(session: Session, *, retired: bool = False) -> list[Schedule]:
@@ -75,13 +81,26 @@ class Planned:
 
 def move_planned_until(session: Session, planned: Sequence[Planned]) -> None:
     """Move the marks on; never back, whatever raced."""
-    for one in planned:
-        session.execute(
-            update(Schedule)
-            .where(Schedule.id == one.schedule_id, Schedule.planned_until < one.planned_until)
-            .values(planned_until=one.planned_until, planned_runs=Schedule.planned_runs + one.new_runs)
-            .execution_options(synchronize_session=False)
-        )
+    if not planned:
+        return
+    columns = Schedule.__table__.c  # of the table: SQLAlchemy's ORM takes no conditions for many rows in one go
+    until = bindparam("until", type_=columns.planned_until.type)
+    session.execute(
+        Schedule.__table__.update()  # type: ignore[attr-defined]
+        .where(columns.id == bindparam("schedule"), columns.planned_until < until)
+        .values(planned_until=until, planned_runs=columns.planned_runs + bindparam("runs")),
+        [{"schedule": one.schedule_id, "until": one.planned_until, "runs": one.new_runs} for one in planned],
+    )
+
+
+def unpark(session: Session) -> None:
+    """Give every parked schedule another chance; it is parked again, with the reason, if nothing has changed."""
+    session.execute(
+        update(Schedule)
+        .where(Schedule.parked.is_not(None))
+        .values(parked=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def count_failure(session: Session, schedule_id: int) -> int:

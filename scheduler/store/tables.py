@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from scheduler.rules.states import FINAL, KINDS, ORIGINS, OUTCOMES, RUNNING, STATES, UNFINISHED
-from scheduler.store.types import Instant, Json, JsonDict
+from scheduler.store.types import FixedJson, Instant, Json, JsonDict
 
 # Names for constraints and indexes, so that migrations can speak of them on both databases.
 NAMING = {
@@ -77,7 +77,7 @@ class Schedule(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(64), unique=True)
-    spec: Mapped[dict[str, Any]]  # rules/spec.py: ScheduleSpec
+    spec: Mapped[dict[str, Any]] = mapped_column(FixedJson)  # rules/spec.py: ScheduleSpec
     fingerprint: Mapped[str] = mapped_column(String(64))
     revision_id: Mapped[int] = mapped_column(ForeignKey("revision.id"))
     in_force_since: Mapped[dt.datetime]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, case, exists, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
@@ -24,12 +24,14 @@ from scheduler.rules.states import (
     RETRYING,
     RUNNING,
     SKIPPED,
+    SUCCEEDED,
     UNFINISHED,
     sources_of,
 )
 from scheduler.store.tables import Attempt, Gap, LogChunk, Task
 from scheduler.store.types import micros, sql_now
 
+WAITING = "waiting"  # the reason code of a task that is due and waits for its lane
 AT_ONCE = 500  # ids in one IN (…); SQLite takes some 32,000 parameters, a plan with fewer is found faster
 
 
@@ -111,8 +113,9 @@ def mark_queued(session: Session, jobs: Iterable[tuple[int, int]]) -> int:
                     Task.id.in_(some),
                     Task.attempt == attempt - 1,
                     queued_at=sql_now(),
-                    reason_code=None,
-                    reason=None,
+                    # A task may have been put off before its mark came: that it waits for its lane must stay known.
+                    reason_code=case((Task.reason_code == WAITING, Task.reason_code)),
+                    reason=case((Task.reason_code == WAITING, Task.reason)),
                 )
             )
     return marked
@@ -245,7 +248,7 @@ def _lane_taken() -> ColumnElement[bool]:
 class Refusal:
     """Why a claim changed no row."""
 
-    why: str  # gone, stale, mine, late, stopped, busy
+    why: str  # gone, stale, mine, late, stopped, busy, freed
     policy: dict[str, Any] | None = None
     holder_id: int | None = None
     holder_state: str = ""
@@ -282,19 +285,25 @@ def why_refused(session: Session, task_id: int, attempt: int, token: str) -> Ref
 
 
 def _busy(session: Session, task_id: int, row: Row[Any]) -> Refusal:
+    between_attempts = and_(
+        Task.schedule_id == row.schedule_id,
+        Task.attempt > 0,
+        Task.state.in_((RETRYING, QUEUED)),
+        Task.id < task_id,
+    )
     holder = session.execute(
         select(Task.id, Task.state, Task.schedule_id)
         .where(
             Task.lane == row.lane,
             Task.id != task_id,
             Task.state.in_(UNFINISHED),
-            or_(Task.state == RUNNING, and_(Task.schedule_id == row.schedule_id, Task.attempt > 0)),
+            or_(Task.state == RUNNING, between_attempts),
         )
-        .order_by(Task.id)
+        .order_by(case((Task.state == RUNNING, 0), else_=1), Task.id)
         .limit(1)
     ).first()
-    if holder is None:
-        return Refusal("freed")  # the lane was taken a moment ago; the claim may be tried again
+    if row.lane is None or holder is None:
+        return Refusal("freed")  # what stood in its way is gone; the claim may be tried again
     waiting = session.execute(
         select(func.count())
         .select_from(Task)
@@ -303,7 +312,7 @@ def _busy(session: Session, task_id: int, row: Row[Any]) -> Refusal:
             Task.schedule_id == row.schedule_id,
             Task.id < task_id,
             Task.attempt == 0,
-            Task.reason_code == "waiting",
+            Task.reason_code == WAITING,
             Task.state.in_((PLANNED, QUEUED)),
         )
     ).scalar_one()
@@ -316,7 +325,7 @@ def put_off(session: Session, task_id: int, due_at: dt.datetime, reason: str) ->
     statement = (
         update(Task)
         .where(Task.id == task_id, Task.state.in_((PLANNED, QUEUED, RETRYING)))
-        .values(due_at=due_at, reason_code="waiting", reason=reason)
+        .values(due_at=due_at, reason_code=WAITING, reason=reason)
         .returning(Task.id)
         .execution_options(synchronize_session=False)
     )
@@ -328,7 +337,7 @@ def waiting_for_lane(session: Session, task_id: int) -> list[WaitingJob]:
     lane = select(Task.lane).where(Task.id == task_id).scalar_subquery()
     rows = session.execute(
         select(Task.id, Task.attempt, Task.queue, Task.due_at, Task.state)
-        .where(Task.lane == lane, Task.state.in_((PLANNED, QUEUED, RETRYING)), Task.reason_code == "waiting")
+        .where(Task.lane == lane, Task.state.in_((PLANNED, QUEUED, RETRYING)), Task.reason_code == WAITING)
         .order_by(Task.id)
         .limit(2)
     )
@@ -404,14 +413,16 @@ def end(
 ) -> bool:
     """End the attempt that holds `token` and bring its task into state `new`; False when it no longer holds the task.
 
-    Both in the caller's transaction: a result and its attempt are stored together or not at all.
+    Both in the caller's transaction: a result and its attempt are stored together or not at all. A success counts only
+    while the lease lasts; another attempt may be on its way.
     """
     error = attempt_end.as_error()
     if error is not None:
         values.setdefault("error", error)
-    moved = move(
-        session, new, Task.id == task_id, Task.token == token, Task.attempt == attempt, lease_until=None, **values
-    )
+    held = [Task.id == task_id, Task.token == token, Task.attempt == attempt]
+    if new == SUCCEEDED:
+        held.append(Task.lease_until >= sql_now())
+    moved = move(session, new, *held, lease_until=None, **values)
     if not moved:
         return False
     session.execute(
@@ -490,11 +501,11 @@ def extend_start(
     return session.execute(statement).first() is not None
 
 
-def lost_attempts(session: Session, task_id: int) -> int:
-    """How many attempts of the task have been lost so far."""
-    return session.execute(
-        select(func.count()).select_from(Attempt).where(Attempt.task_id == task_id, Attempt.outcome == LOST)
-    ).scalar_one()
+def lost_attempts(session: Session, task_id: int, forgiven_type: str) -> tuple[int, int]:
+    """How many attempts of the task have been lost so far: by fault, and with the error type `forgiven_type`."""
+    types = session.scalars(select(Attempt.error_type).where(Attempt.task_id == task_id, Attempt.outcome == LOST)).all()
+    forgiven = sum(one == forgiven_type for one in types)
+    return len(types) - forgiven, forgiven
 
 
 def _batches(ids: Sequence[int]) -> Iterable[Sequence[int]]:

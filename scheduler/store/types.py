@@ -63,6 +63,9 @@ def micros(duration: dt.timedelta) -> ColumnElement[Any]:
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
+FixedJson = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+"""For a value that is replaced whole, never changed inside: nothing is watched, which ten thousand specs would feel."""
+
 
 class JsonDict(MutableDict[str, Any]):
     """A dict column whose row is written again when anything inside it changes, at whatever depth.
@@ -97,6 +100,8 @@ class JsonDict(MutableDict[str, Any]):
 
 def _tracked(value: Any, changed: Callable[[], None]) -> Any:
     """The value with every dict and list in it replaced by one that calls `changed`."""
+    if value is None or isinstance(value, str | int | float):
+        return value  # nearly all are; to ask what a Mapping is takes ten times as long
     if isinstance(value, Mapping):
         return _TrackedDict(value, changed)
     if isinstance(value, list | tuple):

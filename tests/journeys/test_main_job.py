@@ -120,7 +120,7 @@ def test_sigterm_in_the_middle_ends_cleanly_and_the_task_runs_again(service: Ser
     wait_for(lambda: not any(map(is_alive, family)), seconds=2, what="all children to be gone")
     task = service.task(started.task_id)
     assert task.state == RETRYING
-    assert task.reason == ("attempt 1 of 3 was lost: WorkerStopped: the worker was stopped while it ran")
+    assert task.reason == ("attempt 1 ended with its worker; runs again")
     service.start()
     assert service.wait_for_state(started.task_id, SUCCEEDED).attempt == 2
 
@@ -207,6 +207,8 @@ def test_tasks_that_misbehave_get_one_end_each_and_harm_no_other(private_service
         "sys.exit": (FAILED, "SystemExit"),
         "KeyboardInterrupt": (FAILED, "KeyboardInterrupt"),
         "SIGKILL": (FAILED, "ProcessKilled"),
+        "leave child": (FAILED, "ProcessKilled"),
+        "close files": (FAILED, "ProcessExited"),
         "nan": (FAILED, "ResultRefused"),
     }
 
@@ -218,6 +220,17 @@ def test_tasks_that_misbehave_get_one_end_each_and_harm_no_other(private_service
     assert {how: (task.state, (task.error or {})["type"]) for how, task in found.items()} == expected
     starts = Counter(one.task_id for one in service.diary_entries() if one.word == "start")
     assert set(starts.values()) == {1}
+
+
+def test_a_task_that_forks_and_returns_twice_ends_once(private_service: Service) -> None:
+    service = private_service
+    service.write("{}", head="version: 1\ntimezone: Etc/UTC\nschedules:\n")
+    service.start()
+
+    task = service.wait_for_state(service.run("misbehave", f"diary={service.diary}", "how=fork"), SUCCEEDED)
+
+    assert task.result == {"who": "the task"}
+    assert service.wait_for_state(service.run("quick", f"diary={service.diary}"), SUCCEEDED).attempt == 1
 
 
 def test_a_task_that_ignores_its_timeout_is_killed(private_service: Service) -> None:

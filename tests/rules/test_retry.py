@@ -29,7 +29,7 @@ def seconds(number: float) -> dt.timedelta:
         pytest.param({"attempts": 5, "first": seconds(10)}, [10, 20, 40, 80, None], id="exponential"),
         pytest.param({"attempts": 4, "first": seconds(10), "factor": 3}, [10, 30, 90, None], id="by three"),
         pytest.param({"attempts": 4, "first": seconds(10), "factor": 1}, [10, 10, 10, None], id="by one"),
-        pytest.param({"attempts": 4, "first": seconds(10), "longest": seconds(15)}, [10, 15, 15, None], id="the longest"),
+        pytest.param({"attempts": 4, "first": seconds(10), "longest": seconds(15)}, [10, 15, 15, None], id="longest"),
         pytest.param({"attempts": 4, "first": seconds(10), "backoff": "linear"}, [10, 20, 30, None], id="linear"),
         pytest.param(
             {"attempts": 4, "first": seconds(10), "backoff": "linear", "longest": seconds(25)},

@@ -21,6 +21,11 @@ def note(diary: str, word: str) -> None:
     os.close(descriptor)
 
 
+def rest(seconds: float) -> None:
+    """Work a while."""
+    threading.Event().wait(seconds)
+
+
 @task
 def quick(diary: str) -> dict[str, Any]:
     note(diary, "start")
@@ -33,7 +38,7 @@ def wait_for_file(diary: str, file: str, first_attempts: int = 99) -> dict[str, 
     """Ends once `file` is there; from attempt `first_attempts` + 1 on at once."""
     note(diary, "start")
     while (context.attempt or 1) <= first_attempts and not Path(file).exists():
-        time.sleep(0.02)
+        rest(0.02)
     note(diary, "end")
     return {"attempt": context.attempt}
 
@@ -48,7 +53,7 @@ def long_steps(diary: str, file: str) -> dict[str, Any]:
             step += 1
             progress(step, 1000, f"step {step}")
             log.info("step %d", step)
-            time.sleep(0.05)
+            rest(0.05)
     finally:
         note(diary, "cleaned")
     return {"steps": step}
@@ -77,12 +82,24 @@ def misbehave(diary: str, how: str) -> Any:
     if how == "swallow":  # takes the soft timeout for an error like any other
         while True:
             try:
-                time.sleep(60)
+                rest(60)
             except BaseException:
                 note(diary, "swallowed")
     if how == "hold":  # blocks the interpreter's signals: the main thread never comes back from C
         signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
         threading.Event().wait()
+    if how == "fork":  # both come back
+        if os.fork() == 0:
+            return {"who": "the fork"}
+        return {"who": "the task"}
+    if how == "leave child":  # a process of its own session, which holds what it has inherited
+        if os.fork() == 0:
+            os.setsid()
+            rest(5)
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "close files":
+        os.closerange(3, 100)
     if how == "nan":
         return {"value": float("nan")}
     return {}
