@@ -1,8 +1,8 @@
 """What a task function may ask and tell while it runs: `progress`, `log`, `stop_requested`, and who it is.
 
 Outside a run all of it works and does nothing, so that task functions can be called and tested as plain functions.
-`scheduler.context.attempt`, `.task_id`, `.schedule`, `.fire_time`, `.idempotency_key`, `.kind`, `.deadline` are those of
-the run under way, and None outside one.
+`scheduler.context.attempt`, `.task_id`, `.schedule`, `.fire_time`, `.idempotency_key`, `.kind`, `.deadline` are those
+of the run under way, and None outside one.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def running(run: Run) -> Iterator[Run]:
 def progress(done: float, total: float | None = None, message: str = "") -> None:
     """Say how far the run is: `done` of `total` (any unit; None when unknown), and what it is at.
 
-    Shown while it runs; cheap enough to be called in a tight loop, since only the latest value is written, about once a second.
+    Shown while it runs. Cheap enough for a tight loop: only the latest value is written, about once a second.
     """
     run = _current.get()
     if run is not None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 
-from rq.defaults import RQ_KEY_PREFIX
+from rq.defaults import RQ_KEY_PREFIX as RQ_KEY_PREFIX
 
 from scheduler.clock import utc_now
 

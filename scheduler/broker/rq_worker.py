@@ -21,7 +21,7 @@ from scheduler.broker.keys import rq_time
 ABANDONED_AFTER = 7 * 86_400  # seconds until RQ's own clean-up may think a job abandoned; ours is faster, from SQL
 
 
-class RqWorker(Worker):  # type: ignore[misc]
+class RqWorker(Worker):
     """A worker of one queue, as RQ knows it."""
 
     job_class = TaskJob
@@ -43,18 +43,18 @@ class RqWorker(Worker):  # type: ignore[misc]
     def birth(self) -> None:
         with answering(self.connection):
             self.connection.delete(self.key)  # a worker of this name that died without a word
-            self.register_birth()
+            self.register_birth()  # type: ignore[no-untyped-call]
 
     def beat(self) -> None:
         """Say that it lives; comes back by itself when Redis has forgotten it."""
         with answering(self.connection):
             if not self.connection.exists(self.key):
-                self.register_birth()
+                self.register_birth()  # type: ignore[no-untyped-call]
             self.heartbeat(self.worker_ttl + 60)
 
     def death(self) -> None:
         with answering(self.connection):
-            self.register_death()
+            self.register_death()  # type: ignore[no-untyped-call]
 
 
 class JobFeed:
@@ -67,7 +67,7 @@ class JobFeed:
         self._worker_name = worker_name
         self._script = connection.register_script(scripts.FINISH_AND_TAKE)
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: int) -> bool:
         """Whether a job is there within `seconds`. Nothing is taken: the list is turned onto itself, which leaves it as
         it was, so that a process that dies here takes no job with it."""
         with answering(self.connection):
@@ -83,7 +83,7 @@ class JobFeed:
 
     def _call(self, done: str, status: str, take: str) -> str | None:
         abandoned_at = int(time.time()) + ABANDONED_AFTER
-        arguments = [keys.JOB_PREFIX, self._worker_name, rq_time(), abandoned_at, done, status, take]
+        arguments: list[str | int] = [keys.JOB_PREFIX, self._worker_name, rq_time(), abandoned_at, done, status, take]
         with answering(self.connection):
             taken: Any = self._script(keys=self._keys, args=arguments)
         return taken.decode("utf-8", "replace") if isinstance(taken, bytes) else None

@@ -132,7 +132,7 @@ class WaitingRoom(Scheduler):  # type: ignore[misc]
     def handed_over(self, limit: int = 100) -> list[str]:
         """Ids that the dispatch script could not move."""
         with answering(self.redis):
-            return [_text(one) for one in self.redis.zrange(keys.HANDOVER, 0, limit - 1)]
+            return [_text(one) for one in _plain(self.redis.zrange(keys.HANDOVER, 0, limit - 1))]
 
     def clear_handed_over(self, ids: Sequence[str]) -> None:
         if ids:
@@ -178,7 +178,7 @@ class WaitingRoom(Scheduler):  # type: ignore[misc]
             return
         start = 0
         while page := self.redis.zrange(key, start, start + READ_AT_ONCE - 1):
-            yield from map(_text, page)
+            yield from map(_text, _plain(page))
             start += len(page)
 
     def _list_ids(self, key: str) -> Iterator[str]:
@@ -186,7 +186,7 @@ class WaitingRoom(Scheduler):  # type: ignore[misc]
             return
         start = 0
         while page := self.redis.lrange(key, start, start + READ_AT_ONCE - 1):
-            yield from map(_text, page)
+            yield from map(_text, _plain(page))
             start += len(page)
 
     # --- rq-scheduler's other names ---------------------------------------------------------------------------------
@@ -216,6 +216,11 @@ class WaitingRoom(Scheduler):  # type: ignore[misc]
 _USE_THE_FILE = (
     "Jobs enter through the Task table: declare a schedule in schedules.yaml, or ask for one run with `scheduler run`."
 )
+
+
+def _plain(members: Any) -> list[bytes | str]:
+    """What Redis answers for members without scores; redis-py's types allow for more."""
+    return list(members)
 
 
 def _text(value: bytes | str) -> str:

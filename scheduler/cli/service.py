@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from scheduler.engine.apply import Applied, apply, load_schedule_file, why_outda
 from scheduler.engine.backends import Backends
 from scheduler.engine.loops import Stop
 from scheduler.engine.parts import run_dispatcher, run_keeper, run_worker
-from scheduler.engine.processes import die_with_parent
 from scheduler.engine.supervisor import DataFolder, Supervisor
 from scheduler.errors import DatabaseAway, FileFaults, PartAway, RedisAway, Refused, SettingFault, WrongUsage
 from scheduler.rules.durations import parse_duration
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 def up_command(duration: str | None, file: Path | None, data: Path | None, as_json: bool) -> int:
     """Run everything in one: a private Redis and SQLite unless REDIS_URL and DATABASE_URL name others, migrations, the
     schedule file, dispatcher, keeper and workers of each kind. Ctrl-C ends it, with a summary."""
-    seconds = _read_duration(duration)
+    seconds = None if duration is None else _read_duration("--duration", duration)
     settings = settings_of(data, file)
     log_to_stderr(settings.log_level)
     folder = DataFolder(settings.data)
@@ -82,19 +82,19 @@ def up_command(duration: str | None, file: Path | None, data: Path | None, as_js
 @click.command("start")
 @click.argument("part", type=click.Choice(["dispatcher", "keeper", "worker"]))
 @click.option("--kind", type=click.Choice(KINDS), help="The kind of task a worker runs.")
-@click.option("--parent", type=int, hidden=True)
+@click.option("--patience", help="What a running task gets when the worker is told to stop, such as 15m (6s).")
 @data_option
 @file_option
-def start_command(part: str, kind: str | None, parent: int | None, data: Path | None, file: Path | None) -> int:
+def start_command(part: str, kind: str | None, patience: str | None, data: Path | None, file: Path | None) -> int:
     """Run one part in the foreground: a dispatcher, a keeper (planner and reconcile), or a worker of one kind.
 
     Any number of each may run, on any number of machines; they need REDIS_URL and DATABASE_URL.
     """
     if (part == "worker") != (kind is not None):
         raise WrongUsage("A worker needs --kind scheduled, long or adhoc; the other parts take none")
-    if parent is not None:
-        die_with_parent(parent)
     settings = settings_of(data, file)
+    if patience is not None:
+        settings = replace(settings, patience_seconds=round(_read_duration("--patience", patience)))
     for name, value in (("REDIS_URL", settings.redis_url), ("DATABASE_URL", settings.database_url)):
         if value is None:
             raise SettingFault(
@@ -118,13 +118,12 @@ def start_command(part: str, kind: str | None, parent: int | None, data: Path | 
     return 0
 
 
-def _read_duration(text: str | None) -> float | None:
-    if text is None:
-        return None
+def _read_duration(option: str, text: str) -> float:
+    """Seconds. Raises WrongUsage."""
     try:
         return parse_duration(text).total_seconds()
     except ValueError as error:
-        raise WrongUsage(f"--duration: {error}") from error
+        raise WrongUsage(f"{option}: {error}") from error
 
 
 def _wait_for_backends(backends: Backends, stop: Stop) -> None:

@@ -48,7 +48,7 @@ from scheduler.task_functions import Catalogue
 
 log = logging.getLogger(__name__)
 
-IDLE_SECONDS = 2.0  # how long it waits for a job before it says that it lives
+IDLE_SECONDS = 2  # how long it waits for a job before it says that it lives
 LOOK_AGAIN = dt.timedelta(seconds=5)  # when a task whose lane is taken tries again, unless the lane is freed before
 MOST_FREED = 20  # times a lane may be found free and taken again before the job is left to reconcile
 

@@ -18,6 +18,7 @@ from scheduler.broker.connection import answering
 from scheduler.broker.keys import SCHEDULED, job_id, parse_job_id
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import MICROSECOND, iso
+from scheduler.engine.views import unindexed
 from scheduler.rules.fire_times import fire_times
 from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.states import FINAL, PLANNED, QUEUED, RETRYING, RUNNING, SUCCEEDED, UNFINISHED
@@ -79,10 +80,11 @@ def _told(session: Session, query: Any, words: str) -> Offenders:
 
 
 def _duplicates(session: Session, now: dt.datetime) -> Offenders:
+    schedule_id = unindexed(Task.schedule_id)
     query = (
-        select(Task.schedule_id, Task.fire_time, func.count().label("number"))
-        .where(Task.schedule_id.is_not(None), Task.fire_time.is_not(None), _recent())
-        .group_by(Task.schedule_id, Task.fire_time)
+        select(schedule_id.label("schedule_id"), Task.fire_time, func.count().label("number"))
+        .where(schedule_id.is_not(None), Task.fire_time.is_not(None), _recent())
+        .group_by(schedule_id, Task.fire_time)
         .having(func.count() > 1)
     )
     for row in session.execute(query.limit(MOST)):
@@ -93,7 +95,7 @@ def _open_attempts_of_ended(session: Session, now: dt.datetime) -> Offenders:
     query = (
         select(Attempt.task_id, Attempt.number, Task.state)
         .join(Task, Task.id == Attempt.task_id)
-        .where(Attempt.ended_at.is_(None), Task.state.in_(sorted(FINAL)))
+        .where(Attempt.ended_at.is_(None), unindexed(Task.state).in_(sorted(FINAL)))
         .order_by(Attempt.task_id)
     )
     return _told(session, query, "task {task_id} is {state}, its attempt {number} is open")
@@ -159,13 +161,13 @@ def _overlaps(session: Session, now: dt.datetime) -> Offenders:
 
 
 def _two_ends(session: Session, now: dt.datetime) -> Offenders:
-    number = func.count(Attempt.id)
+    number, task_id = func.count(Attempt.id), unindexed(Attempt.task_id)
     query = (
-        select(Attempt.task_id, number.label("number"))
+        select(task_id.label("task_id"), number.label("number"))
         .where(Attempt.outcome == SUCCEEDED, _recent_attempt())
-        .group_by(Attempt.task_id)
+        .group_by(task_id)
         .having(number > 1)
-        .order_by(Attempt.task_id)
+        .order_by(task_id)
     )
     return _told(session, query, "task {task_id} succeeded {number} times")
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import iso
 from scheduler.engine.planner import pause_of
+from scheduler.engine.views import unindexed
 from scheduler.errors import RedisAway
 from scheduler.rules.brief import brief
 from scheduler.rules.states import FAILED, KINDS, LOST, PLANNED, QUEUED, RETRYING, RUNNING, UNFINISHED
@@ -87,7 +88,7 @@ def _count_schedules(session: Session) -> dict[str, int]:
     held = or_(Schedule.pause.is_not(None), Schedule.file_pause.is_not(None))
     state = case((Schedule.parked.is_not(None), "parked"), (held, "paused"), else_="active")
     query = select(state, func.count()).where(Schedule.retired_at.is_(None)).group_by(state)
-    found = {name: int(number) for name, number in session.execute(query).tuples()}
+    found = {name: int(number) for name, number in session.execute(query)}
     failing = select(func.count()).where(Schedule.retired_at.is_(None), Schedule.failures_in_a_row > 0)
     return {
         "total": sum(found.values()),
@@ -181,10 +182,11 @@ def _revision(session: Session) -> dict[str, Any] | None:
 
 
 def _counts(session: Session, since: dt.datetime) -> dict[str, dict[str, int]]:
+    kind = unindexed(Task.kind)
     query = (
-        select(Task.kind, Task.state, func.count().label("number"))
+        select(kind.label("kind"), Task.state, func.count().label("number"))
         .where(Task.finished_at >= since)
-        .group_by(Task.kind, Task.state)
+        .group_by(kind, Task.state)
     )
     counts: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
     for row in session.execute(query):
@@ -323,8 +325,12 @@ def _kinds_without_worker(session: Session, seen: list[dict[str, Any]]) -> list[
         kind
         for kind in KINDS
         if not alive(seen, f"worker-{kind}")
-        and session.execute(select(exists().where(Task.kind == kind, Task.state.in_(sorted(UNFINISHED))))).scalar()
+        and session.execute(select(exists().where(unindexed(Task.kind) == kind, _is_unfinished()))).scalar()
     ]
+
+
+def _is_unfinished() -> Any:
+    return Task.state.in_(sorted(UNFINISHED))
 
 
 def _redis(room: WaitingRoom | None, queues: Iterable[str]) -> dict[str, Any] | None:

@@ -7,12 +7,12 @@ history grows: each follows an index, or looks at unfinished rows or at schedule
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, String, func, select
 from sqlalchemy.orm import Session, aliased
 
 from scheduler.clock import iso
@@ -25,6 +25,14 @@ from scheduler.rules.words import in_words
 from scheduler.store import schedules
 from scheduler.store.database import Database
 from scheduler.store.tables import PLANNED_FOR_EVER, Attempt, LogChunk, Schedule, Task
+
+
+def unindexed(column: Any) -> ColumnElement[Any]:
+    """The column's value, by which no index is searched: SQLite would take that of the kind, say, and read the whole
+    history of a kind for its few unfinished rows."""
+    value: ColumnElement[Any] = column.concat("") if isinstance(column.type, String) else column + 0
+    return value
+
 
 # --- one task -------------------------------------------------------------------------------------------------------
 
@@ -96,20 +104,22 @@ def tasks_list(
     if state is None and not planned:
         wanted -= {PLANNED}
     with database.read() as session:
-        conditions = _conditions(session, kind, schedule, since, until)
-        query = select(Task).where(*conditions).limit(limit)
+        schedule_id = None if schedule is None else _schedule_id(session, schedule)
+        query = select(Task).where(*_within(since, until)).limit(limit)
+        unfinished = query.where(*_of(kind, schedule_id, unindexed))
         found: list[Task] = []
         if PLANNED in wanted:
-            soonest = session.scalars(query.where(Task.state == PLANNED).order_by(Task.due_at, Task.id)).all()
+            soonest = session.scalars(unfinished.where(Task.state == PLANNED).order_by(Task.due_at, Task.id)).all()
             found.extend(soonest if wanted == {PLANNED} else reversed(soonest))
         going = wanted & UNFINISHED - {PLANNED}
         under_way: list[Task] = []
         if going:
-            newest = query.where(Task.state.in_(sorted(going))).order_by(Task.due_at.desc(), Task.id.desc())
+            newest = unfinished.where(Task.state.in_(sorted(going))).order_by(Task.due_at.desc(), Task.id.desc())
             under_way.extend(session.scalars(newest))
         ended = wanted & FINAL
         if ended and len(under_way) < limit:
-            under_way.extend(session.scalars(_ended(query, ended, since).limit(limit - len(under_way))))
+            query = query.where(*_of(kind, schedule_id))
+            under_way.extend(_ended(session, query, ended, since, limit - len(under_way)))
         return _tasks(session, [*found, *under_way])
 
 
@@ -135,15 +145,20 @@ def tasks_ended_since(database: Database, since: dt.datetime) -> dict[str, Any]:
     }
 
 
-def _conditions(
-    session: Session, kind: str | None, schedule: str | None, since: dt.datetime | None, until: dt.datetime | None
+def _of(
+    kind: str | None, schedule_id: int | None, column: Callable[[Any], ColumnElement[Any]] = lambda column: column
 ) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+    conditions = []
     if kind is not None:
-        conditions.append(Task.kind == kind)
-    if schedule is not None:
-        conditions.append(Task.schedule_id == _schedule_id(session, schedule))
+        conditions.append(column(Task.kind) == kind)
+    if schedule_id is not None:
+        conditions.append(column(Task.schedule_id) == schedule_id)
+    return conditions
+
+
+def _within(since: dt.datetime | None, until: dt.datetime | None) -> list[ColumnElement[bool]]:
     moment = func.coalesce(Task.fire_time, Task.created_at)
+    conditions = []
     if since is not None:
         conditions.append(moment >= since)
     if until is not None:
@@ -159,15 +174,18 @@ def _schedule_id(session: Session, name: str) -> int:
     return found
 
 
-def _ended(query: Any, states: Iterable[str], since: dt.datetime | None) -> Any:
-    query = query.where(Task.finished_at.is_not(None)).order_by(Task.finished_at.desc(), Task.id.desc())
-    if frozenset(states) != FINAL:
+def _ended(session: Session, query: Any, states: frozenset[str], since: dt.datetime | None, limit: int) -> list[Task]:
+    query = query.order_by(Task.finished_at.desc(), Task.id.desc())
+    if states != FINAL:
         query = query.where(Task.state.in_(sorted(states)))
-    if since is not None:
-        # Says nothing new, but lets the index end the search: a task ends after its fire time, unless a person
-        # cancelled it ahead.
-        query = query.where(or_(Task.finished_at >= since, Task.state == CANCELLED))
-    return query
+    if since is None:
+        return list(session.scalars(query.where(Task.finished_at.is_not(None)).limit(limit)))
+    # That a task ends after its fire time lets the index end the search; only a person may cancel it ahead of that.
+    found = list(session.scalars(query.where(Task.finished_at >= since).limit(limit)))
+    if CANCELLED in states and len(found) < limit:
+        ahead = query.where(Task.finished_at < since, Task.state == CANCELLED)
+        found.extend(session.scalars(ahead.limit(limit - len(found))))
+    return found
 
 
 def _tasks(session: Session, tasks: Sequence[Task]) -> list[dict[str, Any]]:

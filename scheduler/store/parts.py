@@ -18,7 +18,7 @@ FORGOTTEN_AFTER = dt.timedelta(hours=24)
 def tick(session: Session, name: str, part: str, host: str, pid: int, details: dict[str, Any]) -> None:
     """Say that a part has moved just now."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(Part).values(  # type: ignore[attr-defined]
+    statement = dialect.insert(Part).values(
         name=name, part=part, host=host, pid=pid, started_at=sql_now(), ticked_at=sql_now(), details=details
     )
     session.execute(

@@ -49,7 +49,7 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
         dt.datetime: Instant(),
-        dict[str, Any]: JsonDict.as_mutable(Json),  # type: ignore[arg-type]
+        dict[str, Any]: JsonDict.as_mutable(Json),
         str: Text(),
     }
 

@@ -65,11 +65,7 @@ def add(session: Session, rows: Sequence[dict[str, Any]]) -> list[Row[Any]]:
     if not rows:
         return []
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = (
-        dialect.insert(Task)  # type: ignore[attr-defined]
-        .on_conflict_do_nothing()
-        .returning(Task.id, Task.queue, Task.due_at, Task.state)
-    )
+    statement = dialect.insert(Task).on_conflict_do_nothing().returning(Task.id, Task.queue, Task.due_at, Task.state)
     return list(session.execute(statement, list(rows)))
 
 
@@ -347,7 +343,7 @@ def waiting_for_lane(session: Session, task_id: int) -> list[WaitingJob]:
 # --- while it runs --------------------------------------------------------------------------------------------------
 
 
-def renew(session: Session, task_id: int, token: str, lease: dt.timedelta) -> Row[Any] | None:
+def renew(session: Session, task_id: int, token: str, lease: dt.timedelta) -> Any | None:
     """Hold the task for another `lease`; None when it is no longer ours. The row has `stop_requested_at`."""
     statement = (
         update(Task)

@@ -84,7 +84,7 @@ class JsonDict(MutableDict[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, _tracked(value, self.changed))
 
-    def setdefault(self, key: str, value: Any = None) -> Any:  # type: ignore[override]
+    def setdefault(self, key: str, value: Any = None) -> Any:
         if key not in self:
             self[key] = value
         return self[key]
@@ -177,11 +177,11 @@ class _TrackedList(list[Any]):
         super().extend(_tracked(value, self._changed) for value in values)
         self._changed()
 
-    def __iadd__(self, values: Iterable[Any]) -> _TrackedList:  # type: ignore[override,misc]
+    def __iadd__(self, values: Iterable[Any]) -> _TrackedList:  # type: ignore[misc]
         self.extend(values)
         return self
 
-    def __imul__(self, times: SupportsIndex) -> _TrackedList:  # type: ignore[override,misc]
+    def __imul__(self, times: SupportsIndex) -> _TrackedList:
         super().__imul__(times)
         self._changed()
         return self
