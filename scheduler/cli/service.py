@@ -58,8 +58,9 @@ def up_command(duration: str | None, file: Path | None, data: Path | None, as_js
     backends = Backends(settings)
     try:
         supervisor.start_server()
-        _wait_for_backends(backends, stop)
-        if not stop.is_set:
+        until = None if seconds is None else began + seconds
+        answered = _wait_for_backends(backends, stop, until)
+        if answered:
             _say(f"database    {backends.database.place}")
             _say(f"queue       {_place_of_queue(supervisor)}")
             _prepare(settings, backends)
@@ -67,7 +68,7 @@ def up_command(duration: str | None, file: Path | None, data: Path | None, as_js
                 _say(f"mail        no SMTP server set: mails are kept in {settings.data / 'outbox'}")
             supervisor.start_parts()
             _say(f"running     {len(supervisor.parts)} parts; Ctrl-C ends it, `scheduler status` tells how it goes")
-            supervisor.watch(stop, None if seconds is None else began + seconds)
+            supervisor.watch(stop, until)
         _say("stopping …")
     finally:
         supervisor.stop_parts()
@@ -76,7 +77,7 @@ def up_command(duration: str | None, file: Path | None, data: Path | None, as_js
         backends.close()
         folder.close()
     _print_summary(summary, time.monotonic() - began, as_json)
-    return 0
+    return 0 if answered or stop.is_set else PartAway.exit_status
 
 
 @click.command("start")
@@ -103,8 +104,7 @@ def start_command(part: str, kind: str | None, patience: str | None, data: Path 
     log_to_stderr(settings.log_level)
     backends = Backends(settings)
     stop = Stop().listen()
-    _wait_for_backends(backends, stop)
-    if stop.is_set:
+    if not _wait_for_backends(backends, stop):
         return 0
     migrate(backends.database)
     backends.close()
@@ -126,19 +126,21 @@ def _read_duration(option: str, text: str) -> float:
         raise WrongUsage(f"{option}: {error}") from error
 
 
-def _wait_for_backends(backends: Backends, stop: Stop) -> None:
-    """Wait until SQL and Redis answer, saying so, with growing pauses."""
+def _wait_for_backends(backends: Backends, stop: Stop, until: float | None = None) -> bool:
+    """Wait until SQL and Redis answer, saying so, with growing pauses; False when told to stop, or when it is `until`
+    of the monotonic clock, before they did."""
     pause = 1.0
-    while not stop.is_set:
+    while not stop.is_set and (until is None or time.monotonic() < until):
         try:
             with backends.database.read() as session:
                 schedules.now(session)
             backends.room.is_planted()
-            return
+            return True
         except (DatabaseAway, RedisAway) as error:
             log.warning("%s Next try in %.0f s.", error, pause)
-            stop.wait(pause)
+            stop.wait(pause if until is None else max(0.0, min(pause, until - time.monotonic())))
             pause = min(pause * 2, 30.0)
+    return False
 
 
 def _prepare(settings: Settings, backends: Backends) -> None:

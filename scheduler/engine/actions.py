@@ -233,7 +233,7 @@ def _refuse_bad_arguments(function: TaskFunction | None, args: Mapping[str, Any]
         return  # the worker may know it; if not, the task fails and says so
     problems = check_arguments(function.function, args)
     if problems:
-        raise WrongUsage("\n".join(f"{function.name}: {one.message} {one.hint}".rstrip() for one in problems))
+        raise WrongUsage("\n".join(f"{function.name}: {one.message}. {one.hint}".rstrip(". ") for one in problems))
 
 
 def _kind_spec(session: Session, kind: str) -> KindSpec:

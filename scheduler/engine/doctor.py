@@ -52,9 +52,9 @@ def examine(database: Database, room: WaitingRoom | None) -> list[Finding]:
     findings = [Finding("sql", True, f"{database.place} answers and has the version this program needs")]
     answers = False
     if room is not None:
-        redis_findings = list(_redis(room))
-        findings += redis_findings
-        answers = redis_findings[0].ok
+        asked = list(redis_findings(room))
+        findings += asked
+        answers = asked[0].ok
     findings += _clocks(database, room if answers else None)
     findings += _parts(database)
     findings += broken_or_not(database, room if answers else None)
@@ -90,7 +90,8 @@ def _judged(invariant: Any, found: list[str]) -> Finding:
 # --- Redis ----------------------------------------------------------------------------------------------------------
 
 
-def _redis(room: WaitingRoom) -> Iterator[Finding]:
+def redis_findings(room: WaitingRoom) -> Iterator[Finding]:
+    """Whether Redis answers, and how it is set up; the first says the former."""
     try:
         with answering(room.redis):
             info: dict[str, Any] = room.redis.info()
@@ -179,11 +180,10 @@ def _parts(database: Database) -> list[Finding]:
     for timer, age in stalled(seen).items():
         since = f"last got through {brief(dt.timedelta(seconds=age))} ago" if age is not None else "never got through"
         findings.append(Finding(timer, False, f"the keeper's {timer} {since}", "See the keeper's log.", 1))
-    findings.append(_parked(parked))
     for kind in KINDS:
         remedy = f"Start one: `scheduler up`, or `scheduler start worker --kind {kind}`."
         findings.append(_ticking(seen, f"worker-{kind}", remedy, f" on queue {queues.get(kind, kind)}"))
-    return findings
+    return [*findings, _parked(parked)]
 
 
 def _ticking(seen: list[dict[str, Any]], part: str, remedy: str, where: str = "") -> Finding:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from scheduler.broker.connection import answering
@@ -24,7 +24,7 @@ from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.states import FINAL, PLANNED, QUEUED, RETRYING, RUNNING, SUCCEEDED, UNFINISHED
 from scheduler.store import schedules
 from scheduler.store.tables import Attempt, Revision, Schedule, Task
-from scheduler.store.types import micros
+from scheduler.store.types import Instant, micros
 
 RECENT = 100_000  # tasks: the newest, that rules about history look at
 RECENT_DAYS = dt.timedelta(days=7)  # the same for attempts that overlap
@@ -147,7 +147,7 @@ def _started_twice(session: Session, now: dt.datetime) -> Offenders:
 
 def _overlaps(session: Session, now: dt.datetime) -> Offenders:
     """Of each lane the attempts by their start: none may start before all earlier ones have ended."""
-    ended = func.max(func.coalesce(Attempt.ended_at, END_OF_TIME)).over(
+    ended = func.max(func.coalesce(Attempt.ended_at, literal(END_OF_TIME, Instant()))).over(
         partition_by=Task.lane, order_by=(Attempt.started_at, Attempt.id), rows=(None, -1)
     )
     attempts = (

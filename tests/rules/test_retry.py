@@ -154,7 +154,7 @@ SILENT = {"error": "WorkerLost: worker w1 fell silent"}
             Verdict(
                 FAILED,
                 "error",
-                "ValueError: boom (given up after 1 attempts: the next would come more than 0:05:00 after the first)",
+                "ValueError: boom (given up after 1 attempts: the next would come more than 5m after the first)",
             ),
             id="given up",
         ),
