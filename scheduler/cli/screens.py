@@ -181,7 +181,7 @@ def tasks_screen(tasks: Sequence[dict[str, Any]], now: dt.datetime, width: int) 
         Column("state", paint_by_word=True),
         Column("fire time"),
         Column("took", right=True),
-        Column("note", least=4),
+        Column("note", least=14),
     )
     rows = [
         (
@@ -224,7 +224,7 @@ def _result_words(result: dict[str, Any] | None) -> str:
         return ""
     if list(result) == ["value"]:  # of a function that returned no dict
         return _compact(result["value"])
-    numbers_first = sorted(result.items(), key=lambda item: not isinstance(item[1], int | float))
+    numbers_first = sorted(result.items(), key=lambda item: (not isinstance(item[1], int | float), item[0]))
     return ", ".join(f"{name} {_compact(value)}" for name, value in numbers_first)
 
 

@@ -95,7 +95,7 @@ def has_colours() -> bool:
 def paint(text: str, colour: str | None, *, bold: bool = False) -> str:
     if not has_colours() or (colour is None and not bold):
         return text
-    return click.style(text, fg=colour, bold=bold)
+    return click.style(text, fg=colour, bold=bold or None)
 
 
 def show(line: str = "") -> None:
@@ -108,7 +108,7 @@ def show(line: str = "") -> None:
 
 @dataclass(frozen=True)
 class Column:
-    """`least` is how far it may be narrowed; None: not at all. The last column takes what is left."""
+    """`least` is how far it may be narrowed; None: not at all."""
 
     title: str
     least: int | None = None
@@ -127,11 +127,13 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) 
 
 
 def _narrow(widths: list[int], columns: Sequence[Column], room: int) -> None:
-    """Take from the columns that may be narrowed, the last first, until all fit."""
-    for number in reversed(range(len(columns))):
-        least = columns[number].least
-        if least is not None:
-            widths[number] -= max(0, min(sum(widths) - room, widths[number] - least))
+    """Take from the columns that may be narrowed, the last first, until all fit; if it must be, all that they have."""
+    for limit in (None, 0):
+        for number in reversed(range(len(columns))):
+            least = columns[number].least
+            if least is not None:
+                least = least if limit is None else limit
+                widths[number] -= max(0, min(sum(widths) - room, widths[number] - least))
 
 
 def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int], *, title: bool = False) -> str:
