@@ -67,9 +67,9 @@ def _status_lines(status: dict[str, Any], width: int, most: dict[str, int]) -> l
     waiting = [
         f"{one['queue']} {one['depth']} (oldest {seconds_brief(one['oldest_seconds'])})" for one in status["waiting"]
     ]
-    lines += _labelled("waiting", flowed(waiting, width - LABEL)[:1], width)
+    lines += _labelled("waiting", _one_line(waiting, width - LABEL), width)
     upcoming = [f"{one['name']} in {seconds_brief(one['in_seconds'])}" for one in status["upcoming"]]
-    lines += _labelled("next", flowed(upcoming or ["nothing is planned"], width - LABEL)[:1], width)
+    lines += _labelled("next", _one_line(upcoming or ["nothing is planned"], width - LABEL), width)
     lines += _labelled(
         _numbered("paused", status["schedules"]["paused"]),
         [f"{one['schedule']}: {_pause_words(one, now)}" for one in status["paused"][: most["paused"]]],
@@ -93,6 +93,12 @@ def _labelled(label: str, texts: Sequence[str], width: int) -> list[str]:
         f"{paint(name.ljust(LABEL), None, bold=True)}{fit(clean(text), width - LABEL)}".rstrip()
         for name, text in zip(labels, texts, strict=False)
     ]
+
+
+def _one_line(items: Sequence[str], width: int) -> list[str]:
+    """The items with commas between; those that do not fit are told by «…»."""
+    lines = flowed(items, width - 2)
+    return lines if len(lines) < 2 else [f"{lines[0]} …"]
 
 
 def _numbered(word: str, number: int) -> str:

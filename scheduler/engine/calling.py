@@ -82,11 +82,19 @@ class Caller:
         self._stop_seen = False
         self._process = os.getpid()
 
-    def listen(self) -> None:
-        """Install the signal handlers."""
-        signal.signal(signal.SIGALRM, self._on_timeout)
-        signal.signal(signal.SIGUSR1, self._on_stop)
-        signal.signal(signal.SIGUSR2, self._on_stop_now)
+    def listen(self) -> dict[signal.Signals, Any]:
+        """Install the signal handlers; those that were there before, for `deafen`."""
+        handlers = {
+            signal.SIGALRM: self._on_timeout,
+            signal.SIGUSR1: self._on_stop,
+            signal.SIGUSR2: self._on_stop_now,
+        }
+        return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+
+    def deafen(self, before: dict[signal.Signals, Any]) -> None:
+        """Put back the handlers that `listen` found."""
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def call(self, name: str, args: dict[str, Any], run: Run, soft: float) -> CallEnd:
         """Call the function `name`; whatever it raises stays in here. `soft` is its timeout in seconds."""

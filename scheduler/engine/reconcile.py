@@ -6,9 +6,9 @@ Right when two of them run, and when one dies in the middle: every write is cond
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
@@ -29,7 +29,7 @@ from scheduler.store.tasks import AttemptEnd
 
 log = logging.getLogger(__name__)
 
-KILL_GRACE = timedelta(seconds=5)
+KILL_GRACE = dt.timedelta(seconds=5)
 """After a lease has ended: the time its worker needs to stop what runs. No second attempt begins before."""
 
 PAGE = 5000
@@ -158,20 +158,30 @@ class Reconcile:
         withdrawn: list[tuple[int, int, str]] = []
         with self.database.write() as session:
             now = schedules.now(session)
-            for _, rows in groupby(tasks.late(session), key=lambda row: row.schedule_id or -row.id):
+            for _, rows in groupby(tasks.late(session), key=_judged_with):
                 withdrawn.extend(_judge(session, list(rows), now, mended))
         if withdrawn:
             self.room.withdraw(withdrawn)
 
 
-def _judge(session: Session, rows: list[Any], now: Any, mended: Mended) -> list[tuple[int, int, str]]:
-    """Judge the late rows of one schedule (or one late run that was asked for); the jobs no longer wanted."""
+def _judged_with(row: Any) -> tuple[str, int]:
+    """The occurrences of a schedule are judged together, each run that was asked for by itself."""
+    return ("task", row.id) if row.fire_time is None else ("schedule", row.schedule_id)
+
+
+def _judge(session: Session, rows: list[Any], now: dt.datetime, mended: Mended) -> list[tuple[int, int, str]]:
+    """Judge the late rows of one schedule (or one late run that was asked for); the jobs no longer wanted.
+
+    Those that are caught up and wait are judged along: of two that became late one after the other, `latest` means one.
+    """
     policy = TaskPolicy.model_validate(rows[-1].policy).missed
     moments = [row.fire_time or row.due_at for row in rows]
     fates = judge_late(policy, moments, now)
     withdrawn = []
     for row, moment in zip(rows, moments, strict=True):
         fate = fates[moment]
+        if fate.start_by is not None and row.start_by >= now:
+            continue
         if fate.start_by is not None and fate.start_by > row.start_by:
             mended.caught_up += tasks.extend_start(
                 session, row.id, row.start_by, fate.start_by, fate.reason_code, fate.reason

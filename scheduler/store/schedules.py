@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, bindparam, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from scheduler.store.tables import Revision, Schedule
@@ -61,6 +61,8 @@ def to_plan(session: Session, before: dt.datetime, moment: dt.datetime, limit: i
             or_(
                 and_(Schedule.pause.is_(None), Schedule.file_pause.is_(None)),
                 Schedule.planned_until < moment - PAUSED_STEP,
+                _is_over(Schedule.pause, moment),
+                _is_over(Schedule.file_pause, moment),
             ),
         )
         .order_by(Schedule.planned_until, Schedule.id)
@@ -68,6 +70,12 @@ def to_plan(session: Session, before: dt.datetime, moment: dt.datetime, limit: i
         .with_for_update(skip_locked=True)
     )
     return list(session.scalars(query))
+
+
+def _is_over(pause: Any, moment: dt.datetime) -> ColumnElement[bool]:
+    """Whether a pause has an end and that is past: what fires next must not wait for PAUSED_STEP."""
+    ended: ColumnElement[bool] = pause["until"].as_string() <= moment.astimezone(dt.UTC).isoformat()
+    return ended
 
 
 @dataclass(frozen=True)
@@ -124,5 +132,6 @@ def clear_failures(session: Session, schedule_id: int) -> None:
 
 
 def pause_fields(by: str, why: str, since: dt.datetime, until: dt.datetime | None) -> dict[str, Any]:
-    """A pause as its column holds it."""
-    return {"by": by, "why": why, "since": since.isoformat(), "until": until.isoformat() if until else None}
+    """A pause as its column holds it; all in UTC, so that SQL can compare the texts."""
+    ends_at = until.astimezone(dt.UTC).isoformat() if until else None
+    return {"by": by, "why": why, "since": since.astimezone(dt.UTC).isoformat(), "until": ends_at}

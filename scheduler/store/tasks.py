@@ -470,12 +470,15 @@ def silent(session: Session, grace: dt.timedelta, limit: int = 200) -> list[Task
 
 
 def late(session: Session, limit: int = 5000) -> list[Row[Any]]:
-    """Tasks that were to start and did not within their grace, by schedule and fire time."""
+    """Tasks that were to start and did not within their grace, and those that are caught up and have not started yet
+    (a newer one may take their place); by schedule and fire time."""
     return list(
         session.execute(
             select(Task.id, Task.schedule_id, Task.fire_time, Task.due_at, Task.start_by, Task.policy, Task.queue)
             .where(
-                Task.state.in_((PLANNED, QUEUED)), Task.attempt == 0, Task.start_by < sql_now(), Task.due_at < sql_now()
+                Task.state.in_((PLANNED, QUEUED)),
+                Task.attempt == 0,
+                or_(and_(Task.start_by < sql_now(), Task.due_at < sql_now()), Task.origin == "catch_up"),
             )
             .order_by(Task.schedule_id, Task.fire_time)
             .limit(limit)
