@@ -212,6 +212,13 @@ class Attempt(Base):
         UniqueConstraint("task_id", "number"),
         CheckConstraint(f"outcome IS NULL OR {_one_of('outcome', OUTCOMES)}", name="outcome"),
         CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ended"),
+        # `doctor` asks which are open; there are never more than there are workers.
+        Index(
+            "ix_attempt_open",
+            "task_id",
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
     )
 
 

@@ -146,9 +146,10 @@ def test_a_killed_supervisor_leaves_no_process_behind(private_service: Service) 
         ticks: {task: quick, args: {diary: DIARY}, when: {every: 1s}}
     """)
     private_service.start()
-    family = private_service.processes()
-    assert len(family) >= 8
-
+    # Redis, dispatcher, keeper, three workers with a child each.
+    family = wait_for(
+        lambda: (found := private_service.processes()) and len(found) >= 9 and found, what="all processes"
+    )
     assert private_service.up is not None
     private_service.up.kill()
 

@@ -180,6 +180,8 @@ def create_attempt() -> None:
         sa.CheckConstraint(OUTCOMES, name=op.f("ck_attempt_outcome")),
         sa.CheckConstraint(ENDED, name=op.f("ck_attempt_ended")),
     )
+    is_open = sa.text("ended_at IS NULL")
+    op.create_index("ix_attempt_open", "attempt", ["task_id"], sqlite_where=is_open, postgresql_where=is_open)
 
 
 def create_log_chunk() -> None:
