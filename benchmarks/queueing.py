@@ -93,25 +93,35 @@ def measure(client: redis.Redis, pinger: Pinger, count: int, rounds: int, *, wit
 
 
 def move_ours(client: redis.Redis, pinger: Pinger, count: int) -> tuple[float, list[float], list[float]]:
-    """Seconds for one pass over `count` due jobs, what another client waited meanwhile, and what it waited just before
-    for as long."""
+    """Seconds for one pass over `count` due jobs; what another client waits during a second such pass (it would slow
+    the first, as it does not slow stock's), and what it waited just before for as long."""
+    room = room_with(client, count)
+    seconds = seconds_of(room.enqueue_jobs)
+    _must_have_moved(client, count)
+
+    room = room_with(client, count)
+    pinger.begin()
+    time.sleep(count / 100_000)
+    idle = pinger.end()
+    pinger.begin()
+    room.enqueue_jobs()
+    waits = pinger.end()
+    _must_have_moved(client, count)
+    return seconds, waits, idle
+
+
+def room_with(client: redis.Redis, count: int) -> WaitingRoom:
+    """A waiting room with `count` due jobs and nothing else."""
     client.flushdb()
     room = WaitingRoom(client)
     due_at = utc_now() - dt.timedelta(minutes=1)
     room.register(WaitingJob(number, 1, "scheduled", due_at) for number in range(1, count + 1))
-    pinger.begin()
-    time.sleep(count / 100_000)
-    idle = pinger.end()
+    return room
 
-    pinger.begin()
-    began = time.perf_counter()
-    moved = room.enqueue_jobs()
-    seconds = time.perf_counter() - began
-    waits = pinger.end()
 
-    assert len(moved) == count == client.llen(f"{keys.QUEUE_PREFIX}scheduled")
+def _must_have_moved(client: redis.Redis, count: int) -> None:
+    assert client.llen(f"{keys.QUEUE_PREFIX}scheduled") == count
     assert client.zcard(keys.SCHEDULED) == 0
-    return seconds, waits, idle
 
 
 def move_stock(client: redis.Redis, count: int) -> float:

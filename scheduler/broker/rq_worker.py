@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import redis
+from redis.exceptions import ResponseError
 from rq import Queue, Worker
 from rq.serializers import JSONSerializer
 
@@ -70,8 +71,14 @@ class JobFeed:
     def wait(self, seconds: int) -> bool:
         """Whether a job is there within `seconds`. Nothing is taken: the list is turned onto itself, which leaves it as
         it was, so that a process that dies here takes no job with it."""
-        with answering(self.connection):
-            return self.connection.blmove(self._queue_key, self._queue_key, seconds, "LEFT", "LEFT") is not None
+        try:
+            with answering(self.connection):
+                return self.connection.blmove(self._queue_key, self._queue_key, seconds, "LEFT", "LEFT") is not None
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            time.sleep(seconds)  # garbage stands where the queue belongs; reconcile clears it away
+            return False
 
     def take(self, done: str = "", status: str = "finished") -> str | None:
         """Tell what became of job `done` and take the next one; its id, None when there is none."""

@@ -22,7 +22,7 @@ from scheduler.broker.keys import job_id, parse_job_id, rq_time
 from scheduler.errors import Refused
 from scheduler.rules.jobs import WaitingJob
 
-BATCH = 250  # jobs a script call moves: about 1.5 ms of the server's time, so that nobody else waits long
+BATCH = 500  # jobs a script call moves: some 2.5 ms of the server's time, so that nobody else waits long
 REGISTER_AT_ONCE = 500
 READ_AT_ONCE = 5000
 FENCE_SECONDS = 30  # a stock `rqscheduler` started by mistake finds its lock taken and does nothing
@@ -32,12 +32,17 @@ FENCE_SECONDS = 30  # a stock `rqscheduler` started by mistake finds its lock ta
 class Moved:
     """What one call of the dispatch script did."""
 
-    jobs: tuple[tuple[int, int], ...]  # (task id, attempt) of those now in their queues
+    ids: tuple[bytes, ...]  # of the jobs now in their queues; not read yet, since moving must not wait for it
     looked_at: int
     dropped: int  # no longer wanted: queued, under way, done or cancelled
     handed_over: int  # could not be moved: unreadable, or not ours
     next_due: float | None  # unix seconds
     server_time: float
+
+    @property
+    def jobs(self) -> list[tuple[int, int]]:
+        """(task id, attempt) of those now in their queues."""
+        return [job for job in map(parse_job_id, self.ids) if job is not None]
 
 
 class WaitingRoom(Scheduler):  # type: ignore[misc]
@@ -87,18 +92,17 @@ class WaitingRoom(Scheduler):  # type: ignore[misc]
                 args=[limit, keys.JOB_PREFIX, keys.QUEUE_PREFIX, rq_time()],
             )
         following, now, looked_at, dropped, handed_over, *ids = answer
-        jobs = tuple(job for job in map(parse_job_id, ids) if job is not None)
         next_due = float(following) if following else None
-        return Moved(jobs, int(looked_at), int(dropped), int(handed_over), next_due, float(now))
+        return Moved(tuple(ids), int(looked_at), int(dropped), int(handed_over), next_due, float(now))
 
-    def enqueue_jobs(self) -> list[tuple[int, int]]:
-        """Move all that is due; (task id, attempt) of each. rq-scheduler's name for it."""
-        jobs: list[tuple[int, int]] = []
+    def enqueue_jobs(self) -> list[str]:
+        """Move all that is due; the ids of the jobs. rq-scheduler's name for it."""
+        ids: list[str] = []
         while True:
             moved = self.move_due()
-            jobs.extend(moved.jobs)
+            ids.extend(map(_text, moved.ids))
             if moved.looked_at < BATCH:
-                return jobs
+                return ids
 
     def withdraw(self, jobs: Iterable[tuple[int, int, str]]) -> int:
         """Take jobs, (task id, attempt, queue) each, out of wherever they wait; how many were found."""

@@ -19,11 +19,13 @@ from scheduler.cli.options import (
 )
 from scheduler.clock import iso, utc_now
 from scheduler.errors import Fault, FileFaults, NotFound
+from scheduler.rules.foresight import ClockNote
 from scheduler.rules.schedule_file import Loaded
 from scheduler.rules.spec import Book, ScheduleSpec
 from scheduler.settings import Settings
 
 MOST_UNTIL = 10_000  # fire times of one schedule that `next --until` gives at most
+MOST_NOTES = 20  # on clock changes that `check` prints; all of them stand in its JSON
 
 
 @click.command("check")
@@ -32,13 +34,14 @@ MOST_UNTIL = 10_000  # fire times of one schedule that `next --until` gives at m
 def check_command(file: Path | None, as_json: bool) -> int:
     """Check the schedule file: all faults and warnings at once, each with line and column."""
     settings = settings_of(file=file)
-    loaded = _load(settings)
+    loaded = _load(settings, look_ahead=True)
     if as_json:
         print_json(
             {
                 "ok": not loaded.faults,
                 "faults": [_fault(fault) for fault in loaded.faults],
                 "warnings": [_fault(fault) for fault in loaded.warnings],
+                "notes": [_note(note) for note in loaded.notes],
                 "schedules": sorted(loaded.book.schedules) if loaded.book else [],
             }
         )
@@ -48,6 +51,12 @@ def check_command(file: Path | None, as_json: bool) -> int:
         raise FileFaults(loaded.faults)
     assert loaded.book is not None
     click.echo(f"{settings.file}: good, {_count(loaded.book)}")
+    if loaded.notes:
+        click.echo("clock changes of the next 12 months:")
+    for note in loaded.notes[:MOST_NOTES]:
+        click.echo(f"  {note.local:%Y-%m-%d}  {note.schedule}: {note.note}")
+    if len(loaded.notes) > MOST_NOTES:
+        click.echo(f"  … and {len(loaded.notes) - MOST_NOTES:,} more; --json lists them all")
     return 0
 
 
@@ -149,13 +158,19 @@ def _catalogue(settings: Settings) -> Any:
     return find_task_functions(settings.task_packages)
 
 
-def _load(settings: Settings, *, check_functions: bool = True) -> Loaded:
-    from scheduler.engine.apply import load_schedule_file, read_schedule_file
+def _load(settings: Settings, *, check_functions: bool = True, look_ahead: bool = False) -> Loaded:
+    from scheduler.engine.apply import read_schedule_file
     from scheduler.rules.schedule_file import load_book
 
-    if check_functions:
-        return load_schedule_file(settings.file, _catalogue(settings), utc_now())[1]
-    return load_book(read_schedule_file(settings.file), file=str(settings.file), functions=None, now=utc_now())
+    catalogue = _catalogue(settings) if check_functions else None
+    return load_book(
+        read_schedule_file(settings.file),
+        file=str(settings.file),
+        functions=catalogue.functions if catalogue else None,
+        broken=catalogue.broken if catalogue else {},
+        now=utc_now(),
+        look_ahead=look_ahead,
+    )
 
 
 def _fault(fault: Fault) -> dict[str, Any]:
@@ -167,6 +182,15 @@ def _fault(fault: Fault) -> dict[str, Any]:
         "code": fault.code,
         "message": fault.message,
         "hint": fault.hint,
+    }
+
+
+def _note(note: ClockNote) -> dict[str, Any]:
+    return {
+        "schedule": note.schedule,
+        "fire_time": iso(note.fire_time),
+        "local": note.local.isoformat(),
+        "note": note.note,
     }
 
 

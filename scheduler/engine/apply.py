@@ -10,6 +10,7 @@ import datetime as dt
 import getpass
 import os
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from sqlalchemy.orm import Session
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.engine.pauses import hold, release, settle_past
 from scheduler.errors import Fault, FileFaults, RedisAway, Refused
+from scheduler.kill_points import point
+from scheduler.rules.diff import is_mass_removal, key_changes
 from scheduler.rules.schedule_file import Loaded, load_book, source_text_hash
 from scheduler.rules.spec import Book, FilePause, ScheduleSpec
 from scheduler.rules.states import PLANNED, QUEUED
@@ -28,7 +31,7 @@ from scheduler.store.database import Database
 from scheduler.store.tables import Revision, Schedule, Task
 from scheduler.task_functions import Catalogue
 
-MOST_REMOVED = 3  # more than this, and more than half of all, asks for a confirmation
+MOST_TOLD = 50  # schedules of which a revision keeps what changed, key by key
 
 
 @dataclass
@@ -95,15 +98,23 @@ def apply(
     *,
     confirm: bool = False,
     author: str | None = None,
+    rollback_to: int | None = None,
+    names_before: Mapping[str, str] | None = None,
 ) -> Applied:
     """Put the book in force. Raises Refused when too much would vanish unconfirmed.
+
+    A rollback says with `rollback_to` which revision's text this is, and with `names_before` under which names
+    schedules of it go now: they are renamed as if `was` stood in the text.
 
     Without `room`, or when Redis is away, what is withdrawn stays in Redis for reconcile; its claims change no row.
     """
     with database.write() as session:
         schedules.take_turns(session)
-        applying = _Applying(session, book, text, schedules.now(session))
+        point("apply.after_turn")
+        applying = _Applying(session, book, text, schedules.now(session), rollback_to, names_before or {})
         applied = applying.run(confirm, author or current_author())
+        point("apply.after_version")
+    point("apply.after_commit")
     if room is not None and applying.withdrawn:
         with suppress(RedisAway):  # reconcile removes them; until then they are jobs that no row answers to
             room.withdraw(applying.withdrawn)
@@ -125,7 +136,8 @@ def why_outdated(database: Database, path: Path, text: bytes) -> str | None:
         touched_at = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
     except OSError:
         return None
-    if touched_at > latest.accepted_at:
+    # A file that is mounted anew at each start (a ConfigMap) is always younger than a rollback; it undoes none.
+    if touched_at > latest.accepted_at and not latest.changes.get("rollback_to"):
         return None
     return (
         f"{path} is the text of revision {same.id}, which revision {latest.id} has replaced since; "
@@ -142,7 +154,17 @@ def current_author() -> str:
 
 
 class _Applying:
-    def __init__(self, session: Session, book: Book, text: bytes, now: dt.datetime) -> None:
+    def __init__(
+        self,
+        session: Session,
+        book: Book,
+        text: bytes,
+        now: dt.datetime,
+        rollback_to: int | None,
+        names_before: Mapping[str, str],
+    ) -> None:
+        self.rollback_to = rollback_to
+        self.names_before = names_before
         self.session = session
         self.book = book
         self.text = text.decode("utf-8", "replace")
@@ -194,12 +216,13 @@ class _Applying:
     def _rename(self) -> None:
         """Give the row of a schedule's old name its new one, so that history and pause go along."""
         for name, spec in self.book.schedules.items():
-            if spec.was is None or name in self.known or spec.was not in self.known or spec.was in self.book.schedules:
+            was = spec.was or self.names_before.get(name)
+            if was is None or name in self.known or was not in self.known or was in self.book.schedules:
                 continue
-            schedule = self.known.pop(spec.was)
+            schedule = self.known.pop(was)
             schedule.name = name
             self.known[name] = schedule
-            self.done.renamed[spec.was] = name
+            self.done.renamed[was] = name
         self.session.flush()
 
     def _sort(self) -> tuple[list[str], list[str], list[str], list[Schedule], list[str]]:
@@ -234,12 +257,13 @@ class _Applying:
 
     def _refuse_mass_removal(self, removed: list[Schedule], confirm: bool) -> None:
         active = sum(schedule.retired_at is None for schedule in self.known.values())
-        if confirm or len(removed) <= MOST_REMOVED or len(removed) * 2 <= active:
+        if confirm or not is_mass_removal(len(removed), active):
             return
+        command = "apply" if self.rollback_to is None else f"rollback {self.rollback_to}"
         names = ", ".join(sorted(one.name for one in removed)[:5])
         raise Refused(
             f"{len(removed)} of {active} schedules would vanish ({names}, …); nothing was changed. "
-            "If that is meant, say so: `scheduler apply --confirm`."
+            f"If that is meant, say so: `scheduler {command} --confirm`."
         )
 
     # --- what is done about it --------------------------------------------------------------------------------------
@@ -252,12 +276,29 @@ class _Applying:
             file=self.book.file,
             text=self.text,
             text_hash=source_text_hash(self.text),
-            changes=self.done.changes(),
+            changes=self._told(),
             book=self._book_fields(),
         )
         self.session.add(revision)
         self.session.flush()
         return revision
+
+    def _told(self) -> dict[str, Any]:
+        """What the revision keeps of its changes, for `scheduler history`: names, and the keys of the first of them."""
+        told = self.done.changes()
+        names = dict.fromkeys((*self.done.changed, *self.done.described))
+        keys = {name: self._key_changes(name) for name in list(names)[:MOST_TOLD]}
+        told["keys"] = {name: changes for name, changes in keys.items() if changes}
+        if self.rollback_to is not None:
+            told["rollback_to"] = self.rollback_to
+        return told
+
+    def _key_changes(self, name: str) -> list[dict[str, str]]:
+        try:
+            old = ScheduleSpec.model_validate(self.known[name].spec)
+        except ValueError:  # written by another version of this program; the names are told all the same
+            return []
+        return [change.as_json() for change in key_changes(old, self.book.schedules[name])]
 
     def _add(self, name: str, revision: Revision) -> None:
         schedule = self.known.get(name)

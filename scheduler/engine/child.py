@@ -35,6 +35,7 @@ from scheduler.engine.outcomes import Held, end_badly, end_well, register
 from scheduler.engine.processes import boot_seconds, die_with_parent, peak_memory
 from scheduler.engine.troubles import Pauses, tell
 from scheduler.errors import DatabaseAway, RedisAway
+from scheduler.kill_points import point
 from scheduler.rules import overlap
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.policy import TaskPolicy
@@ -122,7 +123,9 @@ class Child:
                 tell("worker's child", error)
                 self._sleep(pauses.next())
                 continue
+            point("child.after_take")
             done, status = job, self.handle(job)
+            point("child.after_end")
             ran += 1
         if done:
             self._finish(done, status)
@@ -138,9 +141,11 @@ class Child:
         token = str(uuid.uuid4())
         self.parent.say("taking", task=named[0], attempt=named[1], token=token)
         try:
+            point("child.before_claim")
             claimed = self._claim(*named, token)
             if claimed is None:
                 return "canceled"
+            point("child.after_claim")
             return self._run(claimed)
         finally:
             self.deadline.set(0)
@@ -234,7 +239,9 @@ class Child:
             deadline=utc_now() + policy.timeout.soft,
             report_progress=progress.report,
         )
+        point("child.before_call")
         ended = self.caller.call(claimed.task, claimed.args, run, soft)
+        point("child.after_call")
         self.parent.say("ending")
         held = Held(
             claimed.task_id,

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.engine.pauses import hold
 from scheduler.errors import RedisAway
+from scheduler.kill_points import point
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.retry import Ended, Verdict, after_attempt
@@ -85,6 +86,7 @@ def end_badly(
         jobs.append(WaitingJob(held.task_id, held.attempt + 1, held.queue, verdict.due_at, RETRYING))
     elif verdict.state in (FAILED, LOST) and held.schedule_id is not None:
         _count_failure(session, held, verdict, now)
+    point("outcomes.before_commit")
     return verdict, jobs
 
 
@@ -92,6 +94,7 @@ def register(room: WaitingRoom, jobs: Sequence[WaitingJob]) -> None:
     """Put jobs into Redis after the commit; when Redis is away reconcile will."""
     if not jobs:
         return
+    point("outcomes.before_register")
     try:
         room.register(jobs, force=True)
     except RedisAway as error:

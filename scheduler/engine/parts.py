@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
+import threading
 import time
 
 from scheduler.engine.backends import Backends
 from scheduler.engine.dispatcher import Dispatcher
 from scheduler.engine.file_watch import FileWatch
 from scheduler.engine.loops import Stop, Ticker, Timer
+from scheduler.engine.parking import MISSING, Parking
 from scheduler.engine.planner import Planner
 from scheduler.engine.reconcile import Mended, Reconcile
 from scheduler.engine.troubles import Pauses, tell
@@ -22,8 +24,11 @@ from scheduler.task_functions import find_task_functions
 log = logging.getLogger(__name__)
 
 PLAN_EVERY = 1.0  # seconds
+RECORD_EVERY = 0.5  # by then a worker with nothing else to do has claimed the row, and no mark is needed
+RECORDER_ENDS_WITHIN = 2.0
 LOOK_FOR_MEMORY_EVERY = 1.0
 LOOK_AT_FILE_EVERY = 1.0
+PARK_EVERY = 60.0  # within it the fire times that pass while a schedule is parked get their rows
 FORGET_EVERY = 3600.0
 
 
@@ -33,19 +38,37 @@ def run_dispatcher(settings: Settings) -> None:
     stop, pauses = Stop().listen(), Pauses()
     dispatcher = Dispatcher(backends.database, backends.room)
     ticker = Ticker(backends.database, "dispatcher")
+    recorder = threading.Thread(target=_record, args=(dispatcher, ticker, stop), name="recorder", daemon=True)
+    recorder.start()
     while not stop.is_set:
         try:
             seconds = dispatcher.step()
-            ticker.tick({"moved": dispatcher.moved})
             if not stop.is_set:
                 dispatcher.sleep(seconds)
             pauses.reset()
         except Exception as error:  # a loop logs and goes on
             tell("dispatcher", error)
             stop.wait(pauses.next())
+    recorder.join(RECORDER_ENDS_WITHIN)
     dispatcher.close()
     ticker.leave()
     backends.close()
+
+
+def _record(dispatcher: Dispatcher, ticker: Ticker, stop: Stop) -> None:
+    """Write to SQL what the dispatcher has moved, and that it moves; beside it: a slow database delays nothing."""
+    steps_before, pauses = -1, Pauses()
+    while not stop.is_set:
+        try:
+            dispatcher.mark()
+            if dispatcher.steps != steps_before:  # a dispatcher that stands still does not tick
+                steps_before = dispatcher.steps
+                ticker.tick({"moved": dispatcher.moved})
+            pauses.reset()
+            stop.wait(RECORD_EVERY)
+        except Exception as error:  # a loop logs and goes on
+            tell("dispatcher's recorder", error)
+            stop.wait(pauses.next())
 
 
 class Keeper:
@@ -59,9 +82,11 @@ class Keeper:
         self.reconcile = Reconcile(self.backends.database, self.backends.room)
         catalogue = find_task_functions(settings.task_packages)
         self.file_watch = FileWatch(settings.file, self.backends.database, self.backends.room, catalogue)
+        self.parking = Parking(self.backends.database, self.backends.room, catalogue)
         self.mending = Timer("reconcile", settings.reconcile_seconds, self._mend)
         self.timers = [
             Timer("file", LOOK_AT_FILE_EVERY, self.file_watch.step),
+            Timer("parking", PARK_EVERY, self.parking.step),
             Timer("planner", PLAN_EVERY, self.planner.step),
             Timer("memory", LOOK_FOR_MEMORY_EVERY, self._look_for_memory),
             self.mending,
@@ -92,7 +117,7 @@ class Keeper:
     def _keep_order(self) -> None:
         with self.backends.database.write() as session:
             parts.forget_old(session)
-            schedules.unpark(session)
+            schedules.unpark(session, but_not=MISSING)
 
     def _ages(self) -> dict[str, float | None]:
         """Seconds since each timer last got through."""

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from scheduler.engine.planner import pause_of, plan
+from scheduler.engine.planner import pause_of, pauses_of, plan
+from scheduler.engine.rows import OccurrenceRows
+from scheduler.rules.occurrences import Pause, forecast
+from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.states import PLANNED, QUEUED
 from scheduler.store import tasks
 from scheduler.store.tables import Schedule, Task
 
+log = logging.getLogger(__name__)
+
 NO_HORIZON = dt.timedelta(0)
+PARKED = "parked"  # the reason code of what passed while a schedule was parked
 
 
 def settle_past(session: Session, schedule: Schedule, now: dt.datetime) -> None:
@@ -23,13 +31,41 @@ def settle_past(session: Session, schedule: Schedule, now: dt.datetime) -> None:
     """
     session.flush()
     session.refresh(schedule, with_for_update=True)
-    if schedule.planned_until < now and schedule.parked is None:
+    if schedule.planned_until < now and schedule.parked is not None:
+        _skip_while_parked(session, schedule, now)
+    elif schedule.planned_until < now:
         plan(session, [schedule], now, NO_HORIZON)
         session.flush()
         session.refresh(schedule)  # `plan` writes by UPDATE
     withdrawn = tasks.withdraw_forecast(session, [schedule.id], now)
     schedule.planned_until = now
     schedule.planned_runs = max(0, schedule.planned_runs - len(withdrawn))
+
+
+def _skip_while_parked(session: Session, schedule: Schedule, now: dt.datetime) -> None:
+    """Write the fire times that passed as skipped, because the schedule is parked."""
+    try:
+        spec = ScheduleSpec.model_validate(schedule.spec)
+        parked = Pause(schedule.planned_until, PARKED)
+        foretold = forecast(
+            spec,
+            planned_until=schedule.planned_until,
+            now=now,
+            horizon=NO_HORIZON,
+            pauses=[*pauses_of(schedule), parked],
+            runs_left=None if spec.max_runs is None else max(0, spec.max_runs - schedule.planned_runs),
+        )
+    except Exception:  # what it is parked for may be just this: then nobody can tell what passed
+        log.exception("What %s missed cannot be told", schedule.name, extra={"event": "parked_past_unknown"})
+        return
+    made = OccurrenceRows(schedule, spec, now)
+    rows = [
+        replace(one, reason_code=PARKED, reason=schedule.parked) if one.reason == str(parked) else one
+        for one in foretold.occurrences
+    ]
+    tasks.add(session, [made.row(one) for one in rows])
+    if foretold.gap is not None:
+        tasks.add_gap(session, schedule.id, foretold.gap.first, foretold.gap.last, foretold.gap.count)
 
 
 def hold(

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.engine.rows import OccurrenceRows
 from scheduler.errors import RedisAway
+from scheduler.kill_points import point
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.occurrences import Forecast, Pause, forecast
 from scheduler.rules.spec import ScheduleSpec
@@ -48,14 +49,19 @@ class Planner:
                 return handled
 
     def _plan_some(self, now: dt.datetime | None) -> tuple[int, list[WaitingJob]]:
+        point("planner.before_begin")
         with self.database.write() as session:
             moment = now or schedules.now(session)
             behind = schedules.to_plan(session, moment + self.horizon / 2, moment, SCHEDULES_AT_ONCE)
-            return len(behind), plan(session, behind, moment, self.horizon)
+            jobs = plan(session, behind, moment, self.horizon)
+            point("planner.after_insert")
+        point("planner.after_commit")
+        return len(behind), jobs
 
     def _register(self, jobs: list[WaitingJob]) -> None:
         try:
             self.room.register(jobs)
+            point("planner.after_register")
         except RedisAway as error:
             log.warning("Planned, but not yet in Redis: %s", error, extra={"event": "plan_not_registered"})
 

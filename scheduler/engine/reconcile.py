@@ -18,6 +18,7 @@ from scheduler.broker.keys import job_id, parse_job_id
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.engine.handover import mend_keys, settle_handover
 from scheduler.engine.outcomes import Held, end_badly, register
+from scheduler.kill_points import point
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.occurrences import judge_late
 from scheduler.rules.policy import TaskPolicy
@@ -83,7 +84,9 @@ class Reconcile:
         queued = self.room.queued_ids(queues)
         missing = {name for name in wanted if name not in waiting and name not in queued}
         twice_missing = missing & self._missing_before
+        point("reconcile.after_read")
         mended.put_back += self.room.register(wanted[name] for name in missing - twice_missing)
+        point("reconcile.mid_repair")
         mended.put_back += self.room.register((wanted[name] for name in twice_missing), force=True)
         if lost_memory:
             log.warning("Redis had lost its memory; %d jobs put back", len(missing), extra={"event": "redis_refilled"})
@@ -92,6 +95,7 @@ class Reconcile:
         self._remove_unknown(wanted, waiting, mended)
         mended.marked += self._mark([wanted[name] for name in queued if name in wanted])
         settle_handover(self.database, self.room)
+        point("reconcile.after_repair")
 
     def _wanted(self) -> dict[str, WaitingJob]:
         wanted: dict[str, WaitingJob] = {}
@@ -149,6 +153,7 @@ class Reconcile:
                     verdict.state,
                     extra={"event": "attempt_lost", "task_id": task.id},
                 )
+        point("reconcile.after_silent")
         register(self.room, jobs)
 
     # --- late ones --------------------------------------------------------------------------------------------------
@@ -160,6 +165,7 @@ class Reconcile:
             now = schedules.now(session)
             for _, rows in groupby(tasks.late(session), key=_judged_with):
                 withdrawn.extend(_judge(session, list(rows), now, mended))
+        point("reconcile.after_late")
         if withdrawn:
             self.room.withdraw(withdrawn)
 

@@ -31,6 +31,7 @@ from scheduler.engine.outcomes import WORKER_STOPPED, Held, end_badly, register
 from scheduler.engine.processes import boot_seconds, kill_group, kill_left_over
 from scheduler.engine.troubles import Pauses, tell
 from scheduler.errors import DatabaseAway, RedisAway
+from scheduler.kill_points import point
 from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.states import CANCELLED, FAILED, LOST, RUNNING, TIMED_OUT
 from scheduler.settings import Settings
@@ -151,6 +152,7 @@ class Worker:
         self._child, self._from_child, self._said_bye = child, FromChild(ours), False
         self._child_said_at = boot_seconds()
         self._selector.register(ours, selectors.EVENT_READ)
+        point("worker.after_fork")
 
     # --- hearing the child ------------------------------------------------------------------------------------------
 
@@ -247,6 +249,7 @@ class Worker:
             log.warning("Task %d is no longer ours; its process is ended", current.task_id)
             self._kill("lease")
             return
+        point("worker.after_renewal")
         self.deadline.set(asked_at + lease.total_seconds())
         current.renew_at = asked_at + self.settings.renew_seconds
         if row.stop_requested_at is not None:
@@ -333,6 +336,7 @@ class Worker:
         self._child = 0
         current, self.current = self.current, None
         if current is not None:
+            point("worker.after_death")
             self._write_notes(current)
             self.unrecorded.append((current, _end_of(current, status)))
             self._fork_at = 0.0

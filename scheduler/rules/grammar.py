@@ -194,7 +194,10 @@ class ScheduleEntry(SharedKeys):
 
     task: TaskName = Field(description="The name of a task function.")
     args: dict[str, Any] | None = Field(default=None, description="Its arguments, by name; checked at load.")
-    when: OneOrMany[WhenEntry] = Field(description="When it fires; a list is a union, equal instants fire once.")
+    when: OneOrMany[WhenEntry] = Field(
+        description="When it fires; a list is a union, equal instants fire once.",
+        examples=[{"every": "5m"}, {"at": "06:30", "days": "mon-fri"}, {"cron": "0 22 * * sun"}],
+    )
     timezone: Zone | None = Field(default=None, description="The IANA zone of its times, if not that of the file.")
     start: LocalMoment | None = Field(default=None, alias="from", description="No fire time before this.")
     until: Annotated[LocalMoment | None, AfterValidator(_after_from)] = Field(

@@ -207,7 +207,7 @@ OnceMoment = Annotated[dt.datetime, BeforeValidator(_once), text_schema("2026-12
 _DAYS_SCHEMA = {"type": ["string", "integer", "array"], "items": {"type": ["string", "integer"]}}
 Days = Annotated[DayRule, BeforeValidator(parse_days), WithJsonSchema(_DAYS_SCHEMA)]
 Weekdays = Annotated[tuple[Weekday, ...], BeforeValidator(parse_weekdays), WithJsonSchema(_DAYS_SCHEMA)]
-CronText = Annotated[str, AfterValidator(_cron)]
+CronText = Annotated[str, AfterValidator(_cron), text_schema("*/10 * * * *", "30 6 * * mon-fri", "@daily")]
 Zone = Annotated[str, BeforeValidator(parse_zone), text_schema("Europe/Berlin", "UTC")]
 Name = Annotated[str, AfterValidator(_name), text_schema(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
 CalendarName = Annotated[str, AfterValidator(_calendar)]

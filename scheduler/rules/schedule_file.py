@@ -27,6 +27,7 @@ from scheduler.rules.assembly import (
 )
 from scheduler.rules.calendar_checks import calendar_faults, has_windows_alone
 from scheduler.rules.complaints import Complaint, shown
+from scheduler.rules.foresight import ClockNote, clock_notes, forewarnings
 from scheduler.rules.grammar import (
     DefaultsEntry,
     FileEntry,
@@ -67,6 +68,7 @@ class Loaded:
     book: spec.Book | None
     faults: tuple[Fault, ...] = ()
     warnings: tuple[Fault, ...] = ()
+    notes: tuple[ClockNote, ...] = ()  # only when asked to look ahead
 
 
 def load_book(
@@ -77,12 +79,14 @@ def load_book(
     now: dt.datetime,
     broken: Mapping[str, str] = NOTHING,
     max_bytes: int = MAX_BYTES,
+    look_ahead: bool = False,
 ) -> Loaded:
     """The book that `text` holds, or all its faults, in the order of the file; warnings in either case.
 
     Without `functions` what is said of task functions and their arguments is not checked. `broken` holds the modules
     that could not be imported, with the reasons, to explain a function that is missing. `now` tells a moment that is
-    past; nothing else depends on it.
+    past; no fault and nothing of the book depends on it. With `look_ahead` a good file is also warned of what its fire
+    times to come will bring, and what clock changes do to it is noted.
     """
     scan = scan_yaml(text, file, max_bytes=max_bytes)
     if scan.document is None:
@@ -96,7 +100,10 @@ def load_book(
     refused = {(fault.line, fault.column) for fault in scan.faults}
     faults = [fault for fault in loading.faults if (fault.line, fault.column) not in refused]
     faults.extend(_with_schedules(scan))
-    return Loaded(None if faults else book, _in_order(faults), _in_order(loading.warnings))
+    if faults or book is None or not look_ahead:
+        return Loaded(None if faults else book, _in_order(faults), _in_order(loading.warnings))
+    warnings = [*loading.warnings, *forewarnings(scan.document, book, now)]
+    return Loaded(book, (), _in_order(warnings), tuple(clock_notes(book, now)))
 
 
 def source_text_hash(text: bytes | str) -> str:

@@ -101,11 +101,12 @@ def move_planned_until(session: Session, planned: Sequence[Planned]) -> None:
     )
 
 
-def unpark(session: Session) -> None:
-    """Give every parked schedule another chance; it is parked again, with the reason, if nothing has changed."""
+def unpark(session: Session, *, but_not: str) -> None:
+    """Give every parked schedule another chance, save those whose reason begins with `but_not`; it is parked again,
+    with the reason, if nothing has changed."""
     session.execute(
         update(Schedule)
-        .where(Schedule.parked.is_not(None))
+        .where(Schedule.parked.is_not(None), ~Schedule.parked.startswith(but_not, autoescape=True))
         .values(parked=None)
         .execution_options(synchronize_session=False)
     )

@@ -415,7 +415,8 @@ def end(
     error = attempt_end.as_error()
     if error is not None:
         values.setdefault("error", error)
-    held = [Task.id == task_id, Task.token == token, Task.attempt == attempt]
+    # Running: one that is between two attempts still has the token of the attempt that has ended.
+    held = [Task.id == task_id, Task.token == token, Task.attempt == attempt, Task.state == RUNNING]
     if new == SUCCEEDED:
         held.append(Task.lease_until >= sql_now())
     moved = move(session, new, *held, lease_until=None, **values)

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-GROUND = {"errors", "settings", "clock", "context", "task_functions"}
+GROUND = {"errors", "settings", "clock", "context", "task_functions", "kill_points"}
 TOOLS = {"store", "broker", "notify"}
 BELOW_DOORS = {"ground", "rules", *TOOLS, "engine"}
 # The room -> the rooms it may import from. «face» is the package `scheduler` itself: what task functions need.

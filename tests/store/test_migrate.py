@@ -125,7 +125,8 @@ def test_a_migration_that_fails_half_way_leaves_nothing(
 def test_processes_that_migrate_at_once_all_succeed(empty_database_url: str) -> None:
     code = (
         "import sys; from scheduler.store.database import Database; from scheduler.store.migrate import migrate\n"
-        "database = Database(sys.argv[1]); sys.stdin.read(); print(migrate(database)); database.close()"
+        "database = Database(sys.argv[1]); print('ready', flush=True); sys.stdin.read()\n"
+        "print(migrate(database)); database.close()"
     )
     migrators = [
         subprocess.Popen(
@@ -139,6 +140,9 @@ def test_processes_that_migrate_at_once_all_succeed(empty_database_url: str) -> 
         for _ in range(PROCESSES)
     ]
 
+    for migrator in migrators:
+        assert migrator.stdout is not None
+        assert migrator.stdout.readline() == "ready\n"
     for migrator in migrators:  # all at once: each has waited for the end of its input
         assert migrator.stdin is not None
         migrator.stdin.close()
