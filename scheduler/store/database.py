@@ -6,6 +6,8 @@ on a lock upgrade ignores busy_timeout); WAL, so that readers never wait.
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,7 +107,21 @@ class Database:
             f"synchronous = {self.synchronous}",
             "foreign_keys = ON",
         ):
-            connection.execute(f"PRAGMA {pragma}")
+            _execute_patiently(connection, f"PRAGMA {pragma}")
+
+
+def _execute_patiently(connection: Any, statement: str) -> None:
+    """Execute on a raw SQLite connection; again while another process holds a lock that SQLite itself does not wait
+    for. The change to WAL of a new file is such a one."""
+    until = time.monotonic() + SQLITE_WAIT_MS / 1000
+    while True:
+        try:
+            connection.execute(statement)
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
 
 
 def _begin_sqlite(connection: Any) -> None:
