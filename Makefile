@@ -15,8 +15,9 @@ run: $(VENV)/.installed  ## set up, then run everything: make run ARGS="--durati
 test: $(VENV)/.installed-dev  ## set up, then run the whole test suite: make test ARGS="-k planner"
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.installed-dev  ## style and types
+lint: $(VENV)/.installed-dev  ## style, types, and the deploy files
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/hadolint Dockerfile && $(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 
 clean:  ## remove the virtual environment and the data folder
 	rm -rf $(VENV) var

@@ -16,6 +16,10 @@ from scheduler.rules.states import FINAL, RUNNING, SUCCEEDED
 from scheduler.settings import Settings
 
 
+LOOK_EVERY = 0.2  # seconds
+LAST_LINES_WITHIN = 0.6  # seconds; a worker writes the last lines of a log just after the task's end
+
+
 @click.command("run")
 @click.argument("name")
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
@@ -136,7 +140,7 @@ def _wait(backends: Any, task_id: int, as_json: bool) -> int:
     """Wait for the end of a task, showing its log and progress as they come."""
     from scheduler.engine.views import log_of, task_of
 
-    seen = 0
+    seen, ended = 0, False
     while True:
         task = task_of(backends.database, task_id)
         lines = log_of(backends.database, task_id)
@@ -144,9 +148,10 @@ def _wait(backends: Any, task_id: int, as_json: bool) -> int:
             for line in lines[seen:]:
                 click.echo(line, err=True)
         seen = len(lines)
-        if task["state"] in FINAL:
+        if ended:
             break
-        time.sleep(0.2)
+        ended = task["state"] in FINAL
+        time.sleep(LAST_LINES_WITHIN if ended else LOOK_EVERY)
     if as_json:
         print_json(task)
     else:
