@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: run test lint clean help
+.PHONY: run test torture lint clean help
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ run: $(VENV)/.installed  ## set up, then run everything: make run ARGS="--durati
 
 test: $(VENV)/.installed-dev  ## set up, then run the whole test suite: make test ARGS="-k planner"
 	@$(BIN)/python -m pytest $(ARGS)
+
+torture: $(VENV)/.installed-dev  ## break everything at random and judge it: make torture ARGS="--minutes 10 --seed 1"
+	@$(BIN)/python -m tests.torture $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## style, types, and the deploy files
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

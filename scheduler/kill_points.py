@@ -1,4 +1,4 @@
-"""The steps at which tests kill, stop or hold a process, to see that nothing is lost there. Nothing happens in production.
+"""The steps at which tests kill, stop or hold a process, to see that nothing is lost there; no-ops in production.
 
 SCHEDULER_POINT says what is to happen where: `planner.after_commit=kill,child.after_claim=sleep:2@3`. What can happen:
 kill, stop (SIGKILL and SIGSTOP of the process that gets there), raise, wait:FILE (until FILE is there), sleep:SECONDS;

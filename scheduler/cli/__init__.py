@@ -18,6 +18,8 @@ from scheduler.errors import SchedulerError
 
 # command: its module in this package
 COMMANDS = {
+    "init": "start_here",
+    "import": "start_here",
     "up": "service",
     "start": "service",
     "check": "file",
@@ -74,6 +76,8 @@ class LazyGroup(click.Group):
 
 
 SHORT_HELP = {
+    "init": "Write a first schedule file.",
+    "import": "Entries from a crontab.",
     "up": "Run everything: queue, database, planner, dispatcher, workers.",
     "start": "Run one part, for service on several machines.",
     "check": "Check the schedule file: faults and warnings.",

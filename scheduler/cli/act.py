@@ -15,7 +15,6 @@ from scheduler.errors import WrongUsage
 from scheduler.rules.states import FINAL, RUNNING, SUCCEEDED
 from scheduler.settings import Settings
 
-
 LOOK_EVERY = 0.2  # seconds
 LAST_LINES_WITHIN = 0.6  # seconds; a worker writes the last lines of a log just after the task's end
 

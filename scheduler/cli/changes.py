@@ -205,7 +205,7 @@ def _schedule_lines(one: ScheduleDiff, held: str | None, width: int) -> Iterator
         "removed": f"removed, its history stays: {one.when}",
         "renamed": f"renamed from {one.was}, with its history",
         "changed": "changed",
-        "described": "only words for people change",
+        "described": "described anew; what is planned stays as it is",
     }[one.how]
     first, *more = wrapped(f"{_SIGNS[one.how]} {one.name}  {head}", width)
     yield first

@@ -84,7 +84,13 @@ def _status_lines(status: dict[str, Any], width: int, most: dict[str, int]) -> l
     lines += _labelled("parts", [*parts[:1], *([fit(" ".join(parts[1:]), width - LABEL)] if parts[1:] else [])], width)
     if status["redis"] is not None:
         lines += _labelled("redis", [status["redis"]["message"]], width)
+    lines += _labelled("file", [line for one in status["files"][:2] for line in _file(one, width - LABEL)], width)
     return lines + _labelled("revision", [_revision(status["revision"], now)], width)
+
+
+def _file(one: dict[str, Any], width: int) -> list[str]:
+    """Why the file is not in force, in at most two lines."""
+    return wrapped(one["message"], width)[:2]
 
 
 def _labelled(label: str, texts: Sequence[str], width: int) -> list[str]:

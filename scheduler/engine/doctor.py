@@ -14,7 +14,7 @@ from scheduler.broker.connection import answering
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
 from scheduler.engine.invariants import INVARIANTS, REDIS_INVARIANTS, offenders, redis_offenders
-from scheduler.engine.status import SILENT_AFTER, alive, parked_schedules, parts_of, stalled
+from scheduler.engine.status import SILENT_AFTER, alive, files_not_in_force, parked_schedules, parts_of, stalled
 from scheduler.errors import RedisAway
 from scheduler.rules.brief import brief
 from scheduler.rules.states import KINDS
@@ -176,6 +176,7 @@ def _parts(database: Database) -> list[Finding]:
         seen = parts_of(session, schedules.now(session))
         queues = _queues(session)
         parked = parked_schedules(session)
+        files = files_not_in_force(session, seen)
     findings = [_ticking(seen, part, START[part]) for part in ("dispatcher", "keeper")]
     for timer, age in stalled(seen).items():
         since = f"last got through {brief(dt.timedelta(seconds=age))} ago" if age is not None else "never got through"
@@ -183,7 +184,14 @@ def _parts(database: Database) -> list[Finding]:
     for kind in KINDS:
         remedy = f"Start one: `scheduler up`, or `scheduler start worker --kind {kind}`."
         findings.append(_ticking(seen, f"worker-{kind}", remedy, f" on queue {queues.get(kind, kind)}"))
-    return [*findings, _parked(parked)]
+    return [*findings, *map(_file, files), _parked(parked)]
+
+
+def _file(found: dict[str, Any]) -> Finding:
+    """A difference alone is no fault: it is what a rollback leaves."""
+    told = f"on {found['host']}: {found['message']}"
+    remedy = "Mend the file, or bring it in line: `scheduler history N --text` prints the text of a revision."
+    return Finding("file", not found["refused"], told, remedy if found["refused"] else "", int(found["refused"]))
 
 
 def _ticking(seen: list[dict[str, Any]], part: str, remedy: str, where: str = "") -> Finding:

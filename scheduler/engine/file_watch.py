@@ -45,6 +45,11 @@ class FileWatch:
         self._judged: str | None = None  # the mark of what was last taken or refused
         self._last: str | None = None
 
+    @property
+    def text_hash(self) -> str | None:
+        """The hash of the text that was last taken or refused, as revisions have it; None before the first."""
+        return self._judged
+
     def step(self) -> None:
         """One look. Raises DatabaseAway; the file is then judged at the next look."""
         seen = self._look()

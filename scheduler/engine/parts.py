@@ -99,7 +99,14 @@ class Keeper:
         while not stop.is_set:
             for timer in self.timers:
                 timer.run_if_due()
-            self.ticker.tick({**self._ages(), "file": str(self.file_watch.path), "trouble": self.file_watch.trouble})
+            self.ticker.tick(
+                {
+                    **self._ages(),
+                    "file": str(self.file_watch.path),
+                    "trouble": self.file_watch.trouble,
+                    "text_hash": self.file_watch.text_hash,
+                }
+            )
             stop.wait(0.2)
         self.ticker.leave()
         self.backends.close()

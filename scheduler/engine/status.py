@@ -47,6 +47,7 @@ def status_of(database: Database, room: WaitingRoom | None) -> dict[str, Any]:
             "parts": parts_of(session, now),
             "revision": _revision(session),
         }
+        status["files"] = files_not_in_force(session, status["parts"])
         status["late_count"] = _late_count(session, now)
         status["running_count"] = _count(session, Task.state == RUNNING)
         idle = _kinds_without_worker(session, status["parts"])
@@ -319,6 +320,25 @@ def _part(part: Part, now: dt.datetime) -> dict[str, Any]:
     }
 
 
+def files_not_in_force(session: Session, seen: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The schedule files that living keepers watch and that are not what is in force, each with the reason: it was
+    refused, or another text has been taken since, by a rollback or from another host."""
+    latest = session.execute(select(Revision.id, Revision.text_hash).order_by(Revision.id.desc()).limit(1)).first()
+    found = []
+    for one in seen:
+        if one["part"] != "keeper" or one["silent"]:
+            continue
+        file, trouble, text_hash = (one["details"].get(key) for key in ("file", "trouble", "text_hash"))
+        message = trouble["message"] if trouble else None
+        if message is None and latest is not None and text_hash not in (None, latest.text_hash):
+            message = f"{file} is not the text of revision {latest.id}, which is in force"
+        if message is not None:
+            since = trouble["since"] if trouble else None
+            told = {"host": one["host"], "file": file, "refused": bool(trouble), "message": message, "since": since}
+            found.append({**told, "faults": trouble["faults"] if trouble else []})
+    return found
+
+
 def _kinds_without_worker(session: Session, seen: list[dict[str, Any]]) -> list[str]:
     """The kinds that have tasks to run, now or later, and no worker that ticks."""
     return [
@@ -357,6 +377,8 @@ def _problems(status: dict[str, Any], idle: list[str]) -> list[str]:
         )
         if number
     ]
+    if any(one["refused"] for one in status["files"]):
+        found.append("schedule file refused")
     seen = status["parts"]
     if not any(not one["silent"] for one in seen):
         return [*found, f"{_silence(seen)}: {SERVICE_DOWN}"]

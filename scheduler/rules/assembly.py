@@ -13,6 +13,7 @@ from scheduler.rules.durations import parse_duration
 from scheduler.rules.grammar import (
     BlackoutEntry,
     DefaultsEntry,
+    KeepEntry,
     KindEntry,
     MissedEntry,
     PauseEntry,
@@ -20,6 +21,7 @@ from scheduler.rules.grammar import (
     ScheduleEntry,
     TimeoutEntry,
 )
+from scheduler.rules.grammar_mail import ContactEntry, DigestEntry, NotifyEntry, OnlyEntry, span_of
 from scheduler.rules.grammar_values import Kind
 from scheduler.rules.grammar_when import AtEntry, CalendarEntry, CronEntry, EveryEntry, OnceEntry
 from scheduler.rules.moments import zone_named
@@ -66,7 +68,13 @@ def kind_spec(name: Kind, entry: KindEntry | None) -> spec.KindSpec:
     """A kind, with what the file does not say filled in."""
     queue = entry.queue if entry is not None and entry.queue else name
     limit = entry.timeout if entry is not None and entry.timeout is not None else KIND_TIMEOUTS[name]
-    return spec.KindSpec(name=name, queue=queue, timeout=timeout_spec(limit))
+    return spec.KindSpec(
+        name=name,
+        queue=queue,
+        timeout=timeout_spec(limit),
+        warn_after=entry.warn_after if entry is not None else None,
+        max_running=entry.max_running if entry is not None else None,
+    )
 
 
 def timeout_spec(entry: dt.timedelta | TimeoutEntry) -> spec.Timeout:
@@ -137,10 +145,36 @@ def schedule_spec(
         blackout=None if blackout is None else spec.Blackout(during=blackout.during, then=blackout.then),
         paused=_paused(entry.paused, zone),
         pause_after=entry.pause_after if "pause_after" in given else defaults.pause_after,
+        finish_by=entry.finish_by,
+        too_fast=entry.too_fast,
+        warn_after=entry.warn_after or defaults.warn_after or around.kinds[kind].warn_after,
+        keep=_keep(entry.keep or defaults.keep),
+        notify=_notify(entry.notify if "notify" in given else defaults.notify),
         owner=_first(entry.owner, defaults.owner, ""),
         about=entry.about,
         tags=_first(entry.tags, defaults.tags, ()),
         was=entry.was,
+    )
+
+
+def contact_spec(name: str, entry: ContactEntry) -> spec.Contact:
+    return spec.Contact(name=name, email=entry.email)
+
+
+def digest_spec(name: str, entry: DigestEntry, around: Surroundings) -> spec.Digest:
+    when = tuple(when_spec(part) for part in entry.when)
+    only = entry.only or OnlyEntry()
+    return spec.Digest(
+        name=name,
+        to=entry.to,
+        when=when,
+        timezone=around.timezone,
+        calendars=_calendars_needed(when, None, around.calendars),
+        covers=span_of(entry.covers),
+        when_green=entry.when_green,
+        tags=only.tags,
+        kinds=only.kinds,
+        owners=only.owner,
     )
 
 
@@ -163,6 +197,18 @@ def _calendars_needed(
     if blackout is not None:
         names.extend(blackout.during)
     return calendars_closure(names, calendars) if names else {}
+
+
+def _keep(entry: KeepEntry | None) -> spec.Keep:
+    return spec.Keep() if entry is None else spec.Keep(days=entry.days, failed_days=entry.failed_days)
+
+
+def _notify(entry: NotifyEntry | tuple[str, ...] | None) -> dict[str, tuple[str, ...]]:
+    if entry is None:
+        return {}
+    if isinstance(entry, NotifyEntry):
+        return {event: names for event in NotifyEntry.model_fields if (names := getattr(entry, event))}
+    return {"any": entry}
 
 
 def _first(value: Value | None, default: Value | None, otherwise: Value) -> Value:

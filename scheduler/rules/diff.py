@@ -22,7 +22,7 @@ from scheduler.rules.words import duration_in_words, in_words
 
 SPAN = dt.timedelta(days=30)
 FIRST = 5
-MOST = 50_000  # fire times looked at for one schedule: one a minute for a month, and about two seconds
+MOST = 50_000  # fire times looked at for one schedule: enough for one a minute for a month; some 0.1 s
 MOST_IN_ALL = 200_000  # the same for the whole book, then …
 LEAST = 20  # … so many for each schedule that is left
 MOST_REMOVED = 3  # more than this, and more than half of all, asks for a confirmation
@@ -163,8 +163,8 @@ def _differing(
 ) -> ScheduleDiff:
     keys = key_changes(before, after)
     gained, lost = counting.differing(before, after)
-    only_words = all(change.key.split(".")[0] in DESCRIPTIVE for change in keys)
-    how = "renamed" if was is not None else "described" if only_words else "changed"
+    touches_none = all(change.key.split(".")[0] in DESCRIPTIVE for change in keys)
+    how = "renamed" if was is not None else "described" if touches_none else "changed"
     return ScheduleDiff(name, how, was, in_words(after, with_zone=True), keys, gained, lost)
 
 
@@ -284,7 +284,9 @@ def _value_in_words(value: Any) -> str:
         return duration_in_words(value)
     if isinstance(value, dt.datetime):
         return str(iso(value)) if value.tzinfo is not None else f"{value:%Y-%m-%d %H:%M}"
-    if isinstance(value, dt.date | dt.time):
+    if isinstance(value, dt.time):
+        return f"{value:%H:%M:%S}" if value.second else f"{value:%H:%M}"
+    if isinstance(value, dt.date):
         return value.isoformat()
     if isinstance(value, list | tuple):
         return ", ".join(_value_in_words(one) for one in value)

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Discriminator, Field, JsonValue, Tag, ValidationInfo
 
-from scheduler.rules.complaints import Complaint
+from scheduler.rules.complaints import Complaint, shown
 from scheduler.rules.durations import format_duration
+from scheduler.rules.grammar_mail import ContactEntry, DigestEntry, Notify, NotifyEntry, OnlyEntry
 from scheduler.rules.grammar_values import (
     CalendarName,
     Count,
@@ -27,13 +28,15 @@ from scheduler.rules.grammar_values import (
     Sheet,
     ShortText,
     TaskName,
+    TimeOfDay,
     Zone,
+    text_schema,
 )
 from scheduler.rules.grammar_when import WHEN_ENTRIES, CalendarEntry, SpanEntry, WeeklyEntry, WhenEntry, WindowEntry
 
-# Keys that the founding design names and that nothing reads yet. To bring one in: add a field below, take it off here.
-NOT_YET = frozenset(
-    {"digests", "contacts", "notify", "keep", "dst", "finish_by", "too_fast", "warn_after", "max_running"}
+# Keys that are checked and kept in the spec, and that the engine does not read yet: `check` says so of each.
+NOT_ACTED_ON = frozenset(
+    {"contacts", "digests", "notify", "keep", "finish_by", "too_fast", "warn_after", "max_running"}
 )
 
 
@@ -70,11 +73,31 @@ Timeout = Annotated[
 ]
 
 
+def _shorter_than_timeout(value: dt.timedelta | None, info: ValidationInfo) -> dt.timedelta | None:
+    timeout = info.data.get("timeout")
+    soft = timeout.soft if isinstance(timeout, TimeoutEntry) else timeout
+    if value is not None and soft is not None and value >= soft:
+        raise Complaint(
+            f"warn_after ({format_duration(value)}) is not shorter than timeout ({format_duration(soft)})",
+            "It would never warn: the timeout ends the attempt first.",
+            code="bad-warn-after",
+            plain=True,
+        )
+    return value
+
+
+WarnAfter = Annotated[Duration | None, AfterValidator(_shorter_than_timeout)]
+
+
 class KindEntry(Sheet):
     """A kind of task: where it queues, and how long it may take."""
 
     queue: Name | None = Field(default=None, description="The RQ queue; named as the kind unless given.")
     timeout: Timeout | None = Field(default=None, description="How long a task of this kind may take.")
+    warn_after: WarnAfter = Field(default=None, description="Tell when a task of this kind runs for longer.")
+    max_running: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None, description="No more tasks of this kind at once."
+    )
 
 
 class KindsEntry(Sheet):
@@ -143,9 +166,50 @@ class PauseEntry(Sheet):
     why: ShortText = Field(default="", description="The reason, as people will read it.")
 
 
+KeptDays = Annotated[int, Field(ge=1, le=36_500)]
 Paused = Annotated[
     Annotated[bool, Tag("<plain>")] | Annotated[PauseEntry, Tag("<pause>")], _mapping_or("<pause>", "<plain>")
 ]
+
+
+class KeepEntry(Sheet):
+    """How long the rows of ended tasks are kept."""
+
+    days: KeptDays | None = Field(default=None, description="Days after the end of a task.")
+    failed_days: KeptDays | None = Field(default=None, description="The same for tasks that did not succeed.")
+
+
+def _gap(value: str) -> str:
+    if value != "run-after":
+        raise Complaint(
+            f"{shown(value)} is not offered; run-after is all there is",
+            "A time that the spring change skips fires where the skipped hour ends, as Debian's cron does it; "
+            "to be clear of it, choose a time outside the hour.",
+            code="bad-dst",
+        )
+    return value
+
+
+def _fold(value: str) -> str:
+    if value != "once":
+        raise Complaint(
+            f"{shown(value)} is not offered; once is all there is",
+            "A time that the autumn change repeats fires the first time, as Debian's cron does it; "
+            'to fire in both hours, use "every".',
+            code="bad-dst",
+        )
+    return value
+
+
+class DstEntry(Sheet):
+    """What clock changes do to local times; there is one way, which may be written down."""
+
+    gap: Annotated[str, AfterValidator(_gap), text_schema(enum=["run-after"])] = Field(
+        default="run-after", description="A time that is skipped fires right after the gap."
+    )
+    fold: Annotated[str, AfterValidator(_fold), text_schema(enum=["once"])] = Field(
+        default="once", description="A time that comes twice fires the first time."
+    )
 
 
 # --- the whole ------------------------------------------------------------------------------------------------------
@@ -181,6 +245,10 @@ class SharedKeys(Sheet):
     pause_after: Count | None = Field(
         default=None, description="So many final failures in a row pause the schedule; null for never."
     )
+    warn_after: WarnAfter = Field(default=None, description="Tell when it runs for longer.")
+    notify: Notify | None = Field(default=None, description="Whom to tell, by name or by event; null for nobody.")
+    keep: KeepEntry | None = Field(default=None, description="How long its ended tasks are kept.")
+    dst: DstEntry | None = Field(default=None, description="Clock changes: gap: run-after, fold: once.")
     owner: ShortText | None = Field(default=None, description="Who knows about it.")
     tags: ListOf[ShortText] | None = Field(default=None, description="Words to find it by.")
 
@@ -204,6 +272,8 @@ class ScheduleEntry(SharedKeys):
         default=None, description="No fire time at this moment or later."
     )
     max_runs: Count | None = Field(default=None, description="After so many fire times it is over.")
+    finish_by: TimeOfDay | None = Field(default=None, description="Tell when it has not ended by this local time.")
+    too_fast: Duration | None = Field(default=None, description="Tell when it succeeds sooner than this.")
     exclusive: Name | None = Field(default=None, description="Never two schedules of this group at once.")
     paused: Paused | None = Field(default=None, description="Absent, the operator's pause stands.")
     was: Name | None = Field(default=None, description="Its former name: keeps history and pause.")
@@ -227,7 +297,13 @@ class FileEntry(Sheet):
     calendars: dict[Name, CalendarEntry] = Field(
         default={}, description="Calendars by name.", json_schema_extra=_NAMES_ONLY
     )
+    contacts: dict[Name, ContactEntry] = Field(
+        default={}, description="Who gets mail, by name.", json_schema_extra=_NAMES_ONLY
+    )
     schedules: dict[Name, ScheduleEntry] = Field(description="Schedules by name.", json_schema_extra=_NAMES_ONLY)
+    digests: dict[Name, DigestEntry] = Field(
+        default={}, description="Mails about a span of time, by name.", json_schema_extra=_NAMES_ONLY
+    )
 
 
 # Which model reads what stands under a key, to name the keys that it could have.
@@ -243,6 +319,10 @@ SHEETS: dict[str, type[Sheet]] = {
     "<limits>": TimeoutEntry,
     "<policy>": RetryEntry,
     "<pause>": PauseEntry,
+    "<notify>": NotifyEntry,
+    "keep": KeepEntry,
+    "dst": DstEntry,
+    "only": OnlyEntry,
     **{f"<{key}>": sheet for key, sheet in WHEN_ENTRIES.items()},
 }
 

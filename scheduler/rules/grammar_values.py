@@ -47,6 +47,7 @@ class Known:
     calendars: frozenset[str] = frozenset()
     without_days: frozenset[str] = frozenset()  # calendars that name windows alone
     retry_policies: frozenset[str] = frozenset()
+    contacts: frozenset[str] = frozenset()
     functions: Mapping[str, TaskFunction] | None = None  # None: any name will do
     broken: Mapping[str, str] = field(default_factory=dict)  # modules that cannot be imported, and why
 

@@ -21,6 +21,8 @@ from scheduler.rules.assembly import (
     RETRY_POLICIES,
     Surroundings,
     calendar_spec,
+    contact_spec,
+    digest_spec,
     kind_spec,
     retry_spec,
     schedule_spec,
@@ -37,10 +39,11 @@ from scheduler.rules.grammar import (
     ScheduleEntry,
     keys_of,
 )
+from scheduler.rules.grammar_mail import ContactEntry, DigestEntry
 from scheduler.rules.grammar_values import KINDS, Known, Sheet, name_complaint
 from scheduler.rules.grammar_when import CalendarEntry
 from scheduler.rules.moments import parse_zone, zone_named
-from scheduler.rules.schedule_checks import argument_faults, declaration_faults, rename_faults, surprises
+from scheduler.rules.schedule_checks import argument_faults, declaration_faults, not_acted_on, rename_faults, surprises
 from scheduler.rules.source_text import Mark
 from scheduler.rules.wording import (
     SECTIONS,
@@ -53,8 +56,8 @@ from scheduler.rules.wording import (
 from scheduler.rules.yaml_reader import MAX_BYTES, Document, Path, Scan, scan_yaml
 from scheduler.task_functions import TaskFunction
 
-# Keys that say something by having no value: no blackout, no such pause, no arguments.
-MAY_BE_EMPTY = frozenset({"blackout", "pause_after", "args"})
+# Keys that say something by having no value: no blackout, no such pause, no arguments, nobody to tell.
+MAY_BE_EMPTY = frozenset({"blackout", "pause_after", "args", "notify"})
 MAX_FAULTS = 1000  # nobody reads more, and a hostile file may hold a million
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -163,7 +166,9 @@ class _Loading:
         self._check_top(data)
         calendars = self._section(data, "calendars")
         policies = self._section(data, "retry_policies")
+        contacts = self._section(data, "contacts")
         self.known = Known(
+            contacts=frozenset(contacts),
             calendars=frozenset(calendars),
             without_days=frozenset(name for name, raw in calendars.items() if has_windows_alone(raw)),
             retry_policies=frozenset(policies) | frozenset(RETRY_POLICIES),
@@ -186,6 +191,9 @@ class _Loading:
         raw_schedules = self._section(data, "schedules")
         schedules = self._schedules(raw_schedules, around)
         self._add(*rename_faults(self.document, raw_schedules))
+        contact_entries = self._entries(ContactEntry, "contacts", contacts)
+        digest_entries = self._entries(DigestEntry, "digests", self._section(data, "digests"))
+        self.warnings.extend(not_acted_on(self.document))
         if self.faults:
             return None
         return spec.Book(
@@ -195,6 +203,8 @@ class _Loading:
             retry_policies=dict(around.retry_policies),
             calendars=dict(around.calendars),
             schedules=schedules,
+            contacts={name: contact_spec(name, entry) for name, entry in contact_entries.items()},
+            digests={name: digest_spec(name, entry, around) for name, entry in digest_entries.items()},
         )
 
     # --- the top of the file ----------------------------------------------------------------------------------------

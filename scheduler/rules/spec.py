@@ -169,16 +169,47 @@ class FilePause(Frozen):
 # --- the whole ------------------------------------------------------------------------------------------------------
 
 
+class Keep(Frozen):
+    """How many days the rows of ended tasks are kept; None: as the settings say."""
+
+    days: int | None = None
+    failed_days: int | None = None  # for tasks that did not succeed
+
+
+class Contact(Frozen):
+    """Who gets mail."""
+
+    name: str
+    email: tuple[str, ...]
+
+
+class Digest(Frozen):
+    """A mail about a span of time."""
+
+    name: str
+    to: tuple[str, ...]  # names of contacts
+    when: tuple[When, ...]
+    timezone: str
+    calendars: dict[str, Calendar] = Field(default_factory=dict)  # all that `when` needs
+    covers: dt.timedelta | None = None  # None: since the last one that was delivered
+    when_green: Literal["full", "one-line", "skip"] = "one-line"
+    tags: tuple[str, ...] = ()  # of these, of all schedules when ()
+    kinds: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+
+
 class KindSpec(Frozen):
     """A kind of task: its queue, and its limits unless the schedule or the task function sets others."""
 
     name: str
     queue: str
     timeout: Timeout
+    warn_after: dt.timedelta | None = None
+    max_running: int | None = None
 
 
 # What may change without touching occurrences already planned.
-DESCRIPTIVE = frozenset({"owner", "about", "tags", "was"})
+DESCRIPTIVE = frozenset({"owner", "about", "tags", "was", "finish_by", "too_fast", "warn_after", "keep", "notify"})
 
 
 class ScheduleSpec(Frozen):
@@ -206,6 +237,11 @@ class ScheduleSpec(Frozen):
     blackout: Blackout | None = None
     paused: FilePause | None = None
     pause_after: int | None = None  # final failures in a row
+    finish_by: dt.time | None = None  # local
+    too_fast: dt.timedelta | None = None
+    warn_after: dt.timedelta | None = None
+    keep: Keep = Keep()
+    notify: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # event, or "any" -> names of contacts
     owner: str = ""
     about: str = ""
     tags: tuple[str, ...] = ()
@@ -227,3 +263,5 @@ class Book(Frozen):
     retry_policies: dict[str, Retry] = Field(default_factory=dict)
     calendars: dict[str, Calendar] = Field(default_factory=dict)
     schedules: dict[str, ScheduleSpec] = Field(default_factory=dict)
+    contacts: dict[str, Contact] = Field(default_factory=dict)
+    digests: dict[str, Digest] = Field(default_factory=dict)

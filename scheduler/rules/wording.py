@@ -10,12 +10,19 @@ from pydantic_core import ErrorDetails
 
 from scheduler.errors import Fault
 from scheduler.rules.complaints import Complaint, did_you_mean, in_words, nearest, place_in, shown
-from scheduler.rules.grammar import NOT_YET, SHEETS, ScheduleEntry, keys_of, required_keys_of
+from scheduler.rules.grammar import SHEETS, ScheduleEntry, keys_of, required_keys_of
 from scheduler.rules.grammar_values import Sheet
 from scheduler.rules.grammar_when import WHEN_ENTRIES
 from scheduler.rules.yaml_reader import Document, Path
 
-SECTIONS = {"schedules": "schedule", "calendars": "calendar", "retry_policies": "retry policy", "kinds": "kind"}
+SECTIONS = {
+    "schedules": "schedule",
+    "calendars": "calendar",
+    "retry_policies": "retry policy",
+    "kinds": "kind",
+    "contacts": "contact",
+    "digests": "digest",
+}
 
 # What pydantic calls it -> what people would write there.
 _WANTED = {
@@ -112,11 +119,6 @@ def unknown_key(document: Document, path: Path, sheet: type[Sheet]) -> Fault:
     known = keys_of(sheet)
     hint, meant = "", did_you_mean(key, known)
     other = next((name for name, entry in WHEN_ENTRIES.items() if key in keys_of(entry)), None)
-    if key in NOT_YET:
-        message = f"{subject}: {shown(key)} is not supported yet"
-        return document.fault(
-            path, "not-supported", message, "Remove it for now.", on_key=True, schedule=schedule_of(path)
-        )
     if parent == ("defaults",) and key in keys_of(ScheduleEntry):
         message = f"defaults cannot hold {shown(key)}"
         hint = "It belongs to one schedule; move it there."

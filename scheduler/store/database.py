@@ -22,6 +22,15 @@ from scheduler.errors import DatabaseAway, SettingFault
 
 SQLITE_WAIT_MS = 15_000  # how long a writer waits for the one before it
 CONNECT_SECONDS = 5
+# A server that is gone without a word (its host died, a firewall forgot the connection) is noticed within 25 s, whether
+# an answer is awaited or a request is not even acknowledged; the system's own patience is 15 minutes to two hours.
+POSTGRES_CONNECTION = {
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # milliseconds; Linux only, elsewhere ignored
+}
 
 
 class Database:
@@ -93,7 +102,7 @@ class Database:
                 raise SettingFault(f'DATABASE_URL is "{url.render_as_string()}"; use sqlite:///… or postgresql://…')
             if pooled:
                 options["pool_pre_ping"] = True  # a connection that died while idle is replaced, not reported
-            return create_engine(url, connect_args={"connect_timeout": CONNECT_SECONDS}, **options)
+            return create_engine(url, connect_args=POSTGRES_CONNECTION, **options)
         except (ArgumentError, NoSuchModuleError) as error:
             raise SettingFault(f"DATABASE_URL cannot be read: {error}. Use sqlite:///… or postgresql://…") from error
         except OSError as error:

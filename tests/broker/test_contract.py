@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from redis.retry import Retry
 from rq import Queue, SimpleWorker
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
+from rq.utils import as_text
 
 from scheduler.broker import job as job_module
 from scheduler.broker.job import TaskJob, run_tasks_with
@@ -58,9 +59,8 @@ KNOWN_FIELDS = {
 }
 
 
-def hash_of(client: redis.Redis, name: str) -> dict[str, bytes]:
-    found: dict[bytes, bytes] = client.hgetall(JOB_PREFIX + name)
-    return {key.decode(): value for key, value in found.items()}
+def hash_of(client: redis.Redis, name: str) -> dict[str, bytes | str]:
+    return {as_text(key): value for key, value in client.hgetall(JOB_PREFIX + name).items()}
 
 
 def test_the_states_of_a_job_are_those_we_know() -> None:
@@ -256,7 +256,7 @@ def test_four_dispatchers_one_of_them_killed_move_each_job_once(room: WaitingRoo
                 one.stdout.close()
 
     assert left > 0, "all was moved before the kill: nothing was tested"
-    moved = [one.decode() for one in room.redis.lrange(f"{QUEUE_PREFIX}scheduled", 0, -1)]
+    moved = [as_text(one) for one in room.redis.lrange(f"{QUEUE_PREFIX}scheduled", 0, -1)]
     assert sorted(moved) == sorted(job_id(number, 1) for number in range(1, count + 1))
 
 
@@ -312,7 +312,7 @@ def test_a_connection_cut_after_the_script_loses_and_doubles_nothing(tmp_path: P
             assert cutter.cuts == 0
             assert len(moved) < 30
             queued = direct.redis.lrange(f"{QUEUE_PREFIX}scheduled", 0, -1)
-            assert sorted(one.decode() for one in queued) == sorted(job_id(number, 1) for number in range(1, 31))
+            assert sorted(as_text(one) for one in queued) == sorted(job_id(number, 1) for number in range(1, 31))
         cutter.close()
         direct.redis.close()
 
@@ -365,7 +365,7 @@ BASES: list[tuple[type, type]] = [(WaitingRoom, rq_scheduler.Scheduler), (TaskJo
 
 def parameters(base: type, name: str) -> str:
     found = inspect.getattr_static(base, name)
-    function: Callable[..., Any] = found.fget if isinstance(found, property) else found
+    function: Any = found.fget if isinstance(found, property) else found
     return " ".join(inspect.signature(function).parameters)
 
 

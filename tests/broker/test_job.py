@@ -98,11 +98,11 @@ def test_a_job_that_is_not_ours_is_refused() -> None:
         check_data("mail-1", OURS)
 
 
-def put(room: WaitingRoom, **fields: Any) -> str:
+def put(room: WaitingRoom, **fields: str | bytes) -> str:
     """A job of ours in Redis, with these fields of its hash changed; its id."""
     room.register([WaitingJob(17, 2, "scheduled", at("02:00"))])
-    if fields:
-        room.redis.hset(f"{keys.JOB_PREFIX}task-17-2", mapping=fields)
+    for field, value in fields.items():
+        room.redis.hset(f"{keys.JOB_PREFIX}task-17-2", field, value)
     return "task-17-2"
 
 

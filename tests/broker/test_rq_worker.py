@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from rq import Worker
+from rq.utils import as_text
 
 from scheduler.broker.connection import connect
 from scheduler.broker.keys import JOB_PREFIX, QUEUE_PREFIX, WIP_PREFIX, WORKER_PREFIX
@@ -32,8 +33,7 @@ def enqueue(room: WaitingRoom, *task_ids: int) -> None:
 
 
 def record(room: WaitingRoom, name: str) -> dict[str, str]:
-    found: dict[bytes, bytes] = room.redis.hgetall(JOB_PREFIX + name)
-    return {key.decode(): value.decode() for key, value in found.items()}
+    return {as_text(key): as_text(value) for key, value in room.redis.hgetall(JOB_PREFIX + name).items()}
 
 
 def test_jobs_are_taken_in_their_order(room: WaitingRoom, feed: JobFeed) -> None:
@@ -134,7 +134,7 @@ def test_waiting_for_a_job_takes_none(room: WaitingRoom, feed: JobFeed) -> None:
 
     assert feed.wait(1)
 
-    assert [one.decode() for one in room.redis.lrange(QUEUE, 0, -1)] == ["task-1-1", "task-2-1"]
+    assert [as_text(one) for one in room.redis.lrange(QUEUE, 0, -1)] == ["task-1-1", "task-2-1"]
 
 
 def test_waiting_in_vain_ends(feed: JobFeed) -> None:

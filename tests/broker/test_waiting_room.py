@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from rq.utils import as_text
 
 from scheduler.broker import keys
 from scheduler.broker.connection import connect
@@ -31,12 +32,12 @@ def later(task_id: int = 17, attempt: int = 1) -> WaitingJob:
 
 
 def queued(room: WaitingRoom, key: str = QUEUE) -> list[str]:
-    return [one.decode() for one in room.redis.lrange(key, 0, -1)]
+    return [as_text(one) for one in room.redis.lrange(key, 0, -1)]
 
 
 def status(room: WaitingRoom, name: str) -> str | None:
     found = room.redis.hget(JOB_PREFIX + name, "status")
-    return found.decode() if found else None
+    return as_text(found) if found else None
 
 
 # --- in -------------------------------------------------------------------------------------------------------------
@@ -48,7 +49,7 @@ def test_a_registered_job_waits_with_all_that_rq_needs(room: WaitingRoom) -> Non
     assert room.register([job]) == 1
 
     assert room.redis.zscore(SCHEDULED, "task-17-1") == pytest.approx(job.due_at.timestamp(), abs=1e-6)
-    record = {name.decode(): value.decode() for name, value in room.redis.hgetall(f"{JOB_PREFIX}task-17-1").items()}
+    record = {as_text(name): as_text(value) for name, value in room.redis.hgetall(f"{JOB_PREFIX}task-17-1").items()}
     assert record.pop("created_at").startswith("20")
     assert record == {
         "data": job_data(17, 1),

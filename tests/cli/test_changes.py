@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from scheduler.cli import changes, run
 from scheduler.cli.tables import width_of
@@ -72,9 +71,6 @@ def ask_nowhere(capsys: pytest.CaptureFixture[str]) -> Ask:
 def ask(ask_nowhere: Ask, database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """The same where a database is."""
     monkeypatch.setenv("DATABASE_URL", database_url)
-    if not database.is_sqlite:  # the database is shared; screens name revisions by number
-        with database.write() as session:
-            session.execute(text("ALTER SEQUENCE revision_id_seq RESTART"))
     return ask_nowhere
 
 
@@ -137,7 +133,7 @@ def test_a_diff_tells_what_becomes_of_each_schedule(ask: Ask, write: Write) -> N
         > new  renamed from old, with its history
             was: none → old
 
-        = nightly  only words for people change
+        = nightly  described anew; what is planned stays as it is
             owner: none → jana
 
         Nothing would be caught up now: nothing fires after the fact because of an edit.

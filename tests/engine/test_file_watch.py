@@ -10,15 +10,18 @@ import pytest
 from sqlalchemy import func, select, update
 
 from scheduler.broker.waiting_room import WaitingRoom
+from scheduler.cli.screens import status_screen
 from scheduler.clock import utc_now
 from scheduler.engine.changes import roll_back
+from scheduler.engine.doctor import examine
 from scheduler.engine.file_watch import MOST_FAULTS, FileWatch
+from scheduler.engine.status import status_of
 from scheduler.errors import DatabaseAway
-from scheduler.store import schedules
+from scheduler.store import parts, schedules
 from scheduler.store.database import Database
 from scheduler.store.tables import Revision, Schedule
 from scheduler.task_functions import Catalogue, TaskFunction
-from tests.builders import HOUR
+from tests.builders import HOUR, a_revision
 
 HEAD = "version: 1\ntimezone: UTC\nschedules:\n"
 SETTLED = 2  # looks
@@ -173,12 +176,12 @@ def test_a_bad_change_keeps_the_last_good_version_and_is_told(watch: FileWatch, 
 def test_a_fix_clears_the_trouble(watch: FileWatch, file: Path) -> None:
     file.write_text("version: 1\n")
     look(watch)
-    told = watch.trouble
+    before = watch.trouble
 
     file.write_text(file_of("nightly", "hourly"))
     look(watch)
 
-    assert told is not None
+    assert before is not None
     assert watch.trouble is None
     assert names(watch) == ["hourly", "nightly"]
 
@@ -187,12 +190,12 @@ def test_the_last_good_text_again_clears_the_trouble_without_a_revision(watch: F
     good = file.read_text()
     file.write_text("")
     look(watch)
-    told = watch.trouble
+    before = watch.trouble
 
     file.write_text(good)
     look(watch)
 
-    assert told is not None
+    assert before is not None
     assert watch.trouble is None
     assert revisions(watch) == 1
 
@@ -201,12 +204,12 @@ def test_a_file_that_is_deleted_changes_nothing_until_it_is_back(watch: FileWatc
     good = file.read_text()
     file.unlink()
     look(watch)
-    told = trouble(watch)
+    before = trouble(watch)
 
     file.write_text(good)
     look(watch)
 
-    assert told == f"{file}:1:1: there is no such file"
+    assert before == f"{file}:1:1: there is no such file"
     assert watch.trouble is None
     assert names(watch) == ["nightly"]
     assert revisions(watch) == 1
@@ -316,3 +319,47 @@ def pause_of_nightly(watch: FileWatch) -> dict[str, object] | None:
         schedule = schedules.by_name(session, "nightly")
         assert schedule is not None
         return schedule.pause
+
+
+# --- how it is told -------------------------------------------------------------------------------------------------
+
+
+def tick(watch: FileWatch) -> None:
+    """As the keeper on host «here» does."""
+    details = {"file": "schedules.yaml", "trouble": watch.trouble, "text_hash": watch.text_hash}
+    with watch.database.write() as session:
+        parts.tick(session, "keeper@here:1", "keeper", "here", 1, details)
+
+
+def told(watch: FileWatch) -> list[tuple[bool, str]]:
+    """Whether it was refused, and what is said, of each file that is not in force."""
+    tick(watch)
+    return [(one["refused"], one["message"]) for one in status_of(watch.database, None)["files"]]
+
+
+def test_of_a_file_in_force_nothing_is_told(watch: FileWatch) -> None:
+    assert told(watch) == []
+
+
+def test_a_refused_file_is_told_by_status_and_doctor(watch: FileWatch, file: Path) -> None:
+    file.unlink()
+    look(watch)
+
+    assert told(watch) == [(True, f"{file}:1:1: there is no such file")]
+    assert "schedule file refused" in status_of(watch.database, None)["problems"]
+    (finding,) = [one for one in examine(watch.database, None) if one.name == "file"]
+    assert (finding.ok, finding.count) == (False, 1)
+    assert finding.message == f"on here: {file}:1:1: there is no such file"
+    assert [line for line in status_screen(status_of(watch.database, None), 200) if line.startswith("file")] == [
+        f"file       {file}:1:1: there is no such file"
+    ]
+
+
+def test_a_file_that_differs_from_what_another_has_brought_is_told(watch: FileWatch) -> None:
+    with watch.database.write() as session:
+        other = a_revision(session, accepted_at=utc_now(), text="other", text_hash="other")
+
+    assert told(watch) == [(False, f"schedules.yaml is not the text of revision {other.id}, which is in force")]
+    assert "schedule file refused" not in status_of(watch.database, None)["problems"]
+    (finding,) = [one for one in examine(watch.database, None) if one.name == "file"]
+    assert finding.ok

@@ -38,9 +38,8 @@ def status(service: Service) -> Any:
 
 
 def trouble(service: Service) -> str:
-    """What the keeper tells of the file; "" when all is well."""
-    (keeper,) = [part for part in status(service)["parts"] if part["part"] == "keeper"]
-    return str((keeper["details"]["trouble"] or {}).get("message", ""))
+    """What is told of the file; "" when it is in force."""
+    return " ".join(one["message"] for one in status(service)["files"])
 
 
 def soon(condition: Callable[[], Any], what: str) -> Any:
@@ -75,6 +74,8 @@ def test_the_file_is_edited_by_hand_while_the_service_runs(private_service: Serv
     assert latest(service).id == good.id
     assert set(in_force(service)) == {"ticks", "daily", "weekly"}
     assert "26:00" in service.log.read_text()
+    assert "schedule file refused" in status(service)["verdict"]
+    assert "26:00" in service.command("doctor", status=1)
     done = len(service.diary_entries())
     wait_for(lambda: len(service.diary_entries()) > done, what="the last good version to go on")
 
@@ -103,6 +104,7 @@ def test_the_file_is_edited_by_hand_while_the_service_runs(private_service: Serv
     # and back: a rollback, which a restart does not undo
     service.command("rollback", str(good.id))
     assert set(in_force(service)) == {"ticks", "daily", "weekly"}
+    soon(lambda: "is not the text of revision" in trouble(service), "the difference to be told")
     service.stop()
     service.start()
     assert set(in_force(service)) == {"ticks", "daily", "weekly"}

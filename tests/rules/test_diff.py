@@ -93,6 +93,11 @@ def test_was_counts_only_where_there_is_something_to_rename(old: list[str]) -> N
     ("old", "new", "said"),
     [
         ({"grace": MINUTE}, {"grace": 90 * MINUTE}, ["grace: 1 minute → 1 hour and 30 minutes"]),
+        (
+            {"blackout": None},
+            {"calendars": {"de": HOLIDAYS}},
+            ["calendars.de: none → name de; dates 2026-12-25"],
+        ),
         ({}, {"task": "send_mail"}, ["task: count_words → send_mail"]),
         (
             {"args": {"source": "a", "sizes": [1, 2]}},
@@ -122,7 +127,7 @@ def test_was_counts_only_where_there_is_something_to_rename(old: list[str]) -> N
         ),
         ({"paused": FilePause(paused=True)}, {"paused": FilePause(paused=False)}, ["paused: yes → no"]),
     ],
-    ids=["duration", "task", "args", "retry", "from", "calendar", "blackout", "paused", "resumed"],
+    ids=["duration", "new calendar", "task", "args", "retry", "from", "calendar", "blackout", "paused", "resumed"],
 )
 def test_keys_are_told_in_words(old: dict[str, object], new: dict[str, object], said: list[str]) -> None:
     assert [str(change) for change in key_changes(daily(**old), daily(**new))] == said

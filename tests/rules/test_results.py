@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.rules.results import DEEPEST, MOST_BYTES, ResultRefused, encode_result
+from scheduler.rules import results
+from scheduler.rules.results import DEEPEST, MOST_BYTES, MOST_VALUES, ResultRefused, encode_result
 from tests.builders import at
 
 
@@ -238,11 +239,19 @@ def test_a_result_may_be_as_deep_as_is_said() -> None:
     assert encode_result(deep(DEEPEST)) == {"value": deep(DEEPEST)}
 
 
-def test_a_result_that_grows_out_of_little_is_refused_before_it_fills_the_memory() -> None:
+def test_a_result_that_grows_out_of_little_is_refused_before_it_fills_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(results, "MOST_VALUES", 10_000)
+
     with pytest.raises(ResultRefused) as refused:
         encode_result(doubled(45))
 
-    assert str(refused.value) == ("the result has more than 500,000 values: store it elsewhere and return where")
+    assert str(refused.value) == "the result has more than 10,000 values: store it elsewhere and return where"
+
+
+def test_no_result_that_is_small_enough_has_too_many_values() -> None:
+    assert MOST_BYTES / len("1,") <= MOST_VALUES
 
 
 def test_a_result_may_be_as_large_as_is_said() -> None:

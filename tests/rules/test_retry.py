@@ -213,6 +213,28 @@ SILENT = {"error": "WorkerLost: worker w1 fell silent"}
             id="lost, at most once",
         ),
         pytest.param(
+            {},
+            {"outcome": LOST, "attempt": 1, "worker_stopped": True, **SILENT},
+            Verdict(RETRYING, "worker_stopped", "attempt 1 ended with its worker; runs again", NOW),
+            id="its worker was told to stop",
+        ),
+        pytest.param(
+            {"delivery": "at_most_once"},
+            {"outcome": LOST, "attempt": 1, "worker_stopped": True, **SILENT},
+            Verdict(
+                LOST,
+                "worker_lost",
+                "WorkerLost: worker w1 fell silent; it may have done all, part or nothing (at_most_once)",
+            ),
+            id="its worker was told to stop, at most once",
+        ),
+        pytest.param(
+            {"retry": GENTLE},
+            {"outcome": FAILED, "attempt": 3, "forgiven": 1, **BOOM},
+            Verdict(RETRYING, "error", "attempt 3 of 3 failed: ValueError: boom", at("02:01")),
+            id="a stopped attempt is not counted",
+        ),
+        pytest.param(
             {"retry": GENTLE, "delivery": "at_most_once"},
             {"outcome": FAILED, "attempt": 1, **BOOM},
             Verdict(FAILED, "error", "ValueError: boom (at_most_once: no further attempt)"),

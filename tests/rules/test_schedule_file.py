@@ -315,6 +315,57 @@ def test_the_hash_tells_texts_apart() -> None:
     assert source_text_hash("a: 1\n") != source_text_hash("a: 1 \n")
 
 
+def test_words_about_watching_and_telling_are_carried_into_the_spec() -> None:
+    loaded = load(
+        HEAD
+        + """\
+defaults: {keep: {days: 90, failed_days: 365}, notify: ops, dst: {gap: run-after, fold: once}}
+kinds: {long: {timeout: 6h, warn_after: 3h, max_running: 2}}
+contacts:
+  ops: {email: [ops@example.org, root@localhost]}
+  finance: {email: money@example.org}
+schedules:
+  a: {task: count_words, when: {at: "06:30"}, finish_by: "08:00", too_fast: 5s, kind: long}
+  b: {task: count_words, when: {at: "06:30"}, notify: {failed: finance, late: [ops, finance]}, warn_after: 5m}
+  c: {task: count_words, when: {at: "06:30"}, notify: null, keep: {days: 7}}
+digests:
+  morning: {to: ops, when: {at: "07:30", days: mon-fri}, only: {tags: prod, kinds: long, owner: jana}}
+  weekly: {to: [ops, finance], when: {cron: "0 7 * * mon"}, covers: 7d, when_green: skip}
+"""
+    )
+
+    assert loaded.book is not None
+    book, (a, b, c) = loaded.book, loaded.book.schedules.values()
+    assert (a.finish_by, a.too_fast, a.warn_after) == (dt.time(8), dt.timedelta(seconds=5), dt.timedelta(hours=3))
+    assert (a.keep, a.notify) == (spec.Keep(days=90, failed_days=365), {"any": ("ops",)})
+    assert (b.notify, b.warn_after) == ({"failed": ("finance",), "late": ("ops", "finance")}, dt.timedelta(minutes=5))
+    assert (c.notify, c.keep, c.warn_after) == ({}, spec.Keep(days=7), None)
+    assert (book.kinds["long"].max_running, book.kinds["long"].warn_after) == (2, dt.timedelta(hours=3))
+    assert book.contacts["ops"] == spec.Contact(name="ops", email=("ops@example.org", "root@localhost"))
+    assert book.digests["morning"] == spec.Digest(
+        name="morning",
+        to=("ops",),
+        when=(spec.At(at=(dt.time(7, 30),), days=spec.DayRule(weekdays=("mon", "tue", "wed", "thu", "fri"))),),
+        timezone="Europe/Berlin",
+        tags=("prod",),
+        kinds=("long",),
+        owners=("jana",),
+    )
+    assert book.digests["weekly"].covers == dt.timedelta(days=7)
+    assert [spec.ScheduleSpec.model_validate(one.model_dump(mode="json")) for one in (a, b, c)] == [a, b, c]
+
+
+def test_words_about_watching_and_telling_touch_no_occurrence() -> None:
+    plain = a_schedule("when: {at: '06:30'}")
+    watched = a_schedule(
+        "when: {at: '06:30'}\nfinish_by: '08:00'\ntoo_fast: 5s\nwarn_after: 5m\nkeep: {days: 9}\nnotify: ops",
+        "contacts: {ops: {email: ops@example.org}}\n",
+    )
+
+    assert watched != plain
+    assert watched.fingerprint() == plain.fingerprint()
+
+
 # --- warnings -------------------------------------------------------------------------------------------------------
 
 WARNINGS: dict[str, tuple[str, str]] = {
@@ -385,6 +436,21 @@ schedules.yaml:9:9: schedule "nightly": entries 1 and 3 of when are the same
     Equal instants fire once; remove one.
 """,
     ),
+    "words that nothing acts on yet": (
+        "args: {source: keep}\nfinish_by: '08:00'\ntoo_fast: 5s\nkeep: {days: 90}\nwhen: {every: 1h}",
+        """\
+schedules.yaml:7:5: finish_by is checked and kept, but nothing acts on it yet
+    7 |     finish_by: '08:00'
+      |     ^^^^^^^^^
+schedules.yaml:8:5: too_fast is checked and kept, but nothing acts on it yet
+    8 |     too_fast: 5s
+      |     ^^^^^^^^
+schedules.yaml:9:5: keep is checked and kept, but nothing acts on it yet
+    9 |     keep: {days: 90}
+      |     ^^^^
+""",
+    ),
+    "the one way through clock changes": ("dst: {gap: run-after, fold: once}\nwhen: {every: 1h}", ""),
     "nothing to wonder at": ('when: [{every: 15m}, {cron: "*/20 * * * *"}, {once: "2026-11-24 13:01"}]', ""),
 }
 

@@ -51,16 +51,93 @@ schedules.yaml:6:5: schedule "nightly" has an unknown key "rety"; did you mean "
 schedules.yaml:6:5: schedule "nightly" has an unknown key "colour"
     6 |     colour: red
       |     ^^^^^^
-    Known here: task, when, kind, retry, overlap, missed, grace, timeout, delivery, spread, blackout, pause_after, owner, tags, args, timezone, from, until, max_runs, exclusive, paused, was, about.
+    Known here: task, when, kind, retry, overlap, missed, grace, timeout, delivery, spread, blackout, pause_after, warn_after, notify, keep, dst, owner, tags, args, timezone, from, until, max_runs, finish_by, too_fast, exclusive, paused, was, about.
 """,
     ),
-    "a key of the future": (
-        'finish_by: "08:00"',
+    "a warning that would never come": (
+        "timeout: 15m\nwarn_after: 15m",
         """\
-schedules.yaml:6:5: schedule "nightly": "finish_by" is not supported yet
-    6 |     finish_by: "08:00"
-      |     ^^^^^^^^^
-    Remove it for now.
+schedules.yaml:7:17: schedule "nightly": warn_after (15m) is not shorter than timeout (15m)
+    7 |     warn_after: 15m
+      |                 ^^^
+    It would never warn: the timeout ends the attempt first.
+""",
+    ),
+    "a time of day that is none": (
+        "finish_by: 8",
+        """\
+schedules.yaml:6:16: schedule "nightly": finish_by: 8 is not a time of day
+    6 |     finish_by: 8
+      |                ^
+    Write "HH:MM" or "HH:MM:SS", such as "06:30".
+""",
+    ),
+    "a gap left out": (
+        "dst: {gap: skip}",
+        """\
+schedules.yaml:6:16: schedule "nightly": dst.gap: "skip" is not offered; run-after is all there is
+    6 |     dst: {gap: skip}
+      |                ^^^^
+    A time that the spring change skips fires where the skipped hour ends, as Debian's cron does it; to be clear of it, choose a time outside the hour.
+""",
+    ),
+    "a fold taken twice": (
+        "dst: {fold: twice}",
+        """\
+schedules.yaml:6:17: schedule "nightly": dst.fold: "twice" is not offered; once is all there is
+    6 |     dst: {fold: twice}
+      |                 ^^^^^
+    A time that the autumn change repeats fires the first time, as Debian's cron does it; to fire in both hours, use "every".
+""",
+    ),
+    "a contact that nobody defined": (
+        "notify: ops",
+        """\
+schedules.yaml:6:13: schedule "nightly": there is no contact "ops"
+    6 |     notify: ops
+      |             ^^^
+    Name its addresses under "contacts".
+""",
+    ),
+    "an event that does not exist": (
+        "notify: {fail: ops}",
+        """\
+schedules.yaml:6:14: schedule "nightly": notify has an unknown key "fail"; did you mean "failed"?
+    6 |     notify: {fail: ops}
+      |              ^^^^
+""",
+    ),
+    "no days to keep": (
+        "keep: {days: 0}",
+        """\
+schedules.yaml:6:18: schedule "nightly": keep.days must be at least 1, got 0
+    6 |     keep: {days: 0}
+      |                  ^
+""",
+    ),
+    "a span to keep that is not in days": (
+        "keep: 90d",
+        """\
+schedules.yaml:6:11: schedule "nightly": keep must be a mapping, got "90d"
+    6 |     keep: 90d
+      |           ^^^
+""",
+    ),
+    "an unknown key under keep": (
+        "keep: {failed_day: 9}",
+        """\
+schedules.yaml:6:12: schedule "nightly": keep has an unknown key "failed_day"; did you mean "failed_days"?
+    6 |     keep: {failed_day: 9}
+      |            ^^^^^^^^^^
+""",
+    ),
+    "a success too fast in numbers": (
+        "too_fast: 5",
+        """\
+schedules.yaml:6:15: schedule "nightly": too_fast: 5 has no unit
+    6 |     too_fast: 5
+      |               ^
+    Write 5s for seconds or 5m for minutes.
 """,
     ),
     "a cron minute that does not exist": (
@@ -811,16 +888,126 @@ schedules.yaml:4:3: the file: schedules must be a mapping, got a list
       |   ^^^^^^^^^
 """,
     ),
-    "a section of the future": (
+    "a name for an address": (
         """\
 schedules: {}
-contacts: {}
+contacts: {ops: {email: Ops <ops@example.org>}}
 """,
         """\
-schedules.yaml:4:1: the file: "contacts" is not supported yet
-    4 | contacts: {}
-      | ^^^^^^^^
-    Remove it for now.
+schedules.yaml:4:25: contact "ops": email: "Ops <ops@example.org>" is not an e-mail address
+    4 | contacts: {ops: {email: Ops <ops@example.org>}}
+      |                         ^^^^^^^^^^^^^^^^^^^^^
+    Write the address alone, such as ops@example.org; several stand in a list.
+""",
+    ),
+    "a contact without an address": (
+        """\
+schedules: {}
+contacts: {ops: {}}
+""",
+        """\
+schedules.yaml:4:12: contact "ops" has no "email"
+    4 | contacts: {ops: {}}
+      |            ^^^
+""",
+    ),
+    "a contact nearly named": (
+        """\
+schedules: {}
+contacts: {ops: {email: ops@example.org}}
+digests: {morning: {to: opps, when: {at: "07:30"}}}
+""",
+        """\
+schedules.yaml:5:25: digest "morning": there is no contact "opps"; did you mean "ops"?
+    5 | digests: {morning: {to: opps, when: {at: "07:30"}}}
+      |                         ^^^^
+""",
+    ),
+    "a contact of no such name": (
+        """\
+schedules: {}
+contacts: {ops: {email: ops@example.org}}
+digests: {morning: {to: finance, when: {at: "07:30"}}}
+""",
+        """\
+schedules.yaml:5:25: digest "morning": there is no contact "finance"
+    5 | digests: {morning: {to: finance, when: {at: "07:30"}}}
+      |                         ^^^^^^^
+    Contacts of this file: ops.
+""",
+    ),
+    "a digest to nobody at no time": (
+        """\
+schedules: {}
+digests: {morning: {}}
+""",
+        """\
+schedules.yaml:4:11: digest "morning" has no "to"
+    4 | digests: {morning: {}}
+      |           ^^^^^^^
+schedules.yaml:4:11: digest "morning" has no "when"
+    4 | digests: {morning: {}}
+      |           ^^^^^^^
+    Say when it fires, such as when: {every: 5m} or when: {at: "06:30"}.
+""",
+    ),
+    "a digest of odd words": (
+        """\
+schedules: {}
+contacts: {ops: {email: ops@example.org}}
+digests:
+  morning:
+    to: ops
+    when: {at: "07:30", every: 1h}
+    covers: since-lst
+    when_green: never
+    only: {kinds: slow, tag: prod}
+""",
+        """\
+schedules.yaml:8:11: digest "morning": give exactly one of every, at, cron, once; here are every and at
+    8 |     when: {at: "07:30", every: 1h}
+      |           ^^^^^^^^^^^^^^^^^^^^^^^^
+    Make it two entries: when: [{…}, {…}].
+schedules.yaml:9:13: digest "morning": covers must be since-last, got "since-lst"; did you mean "since-last"?
+    9 |     covers: since-lst
+      |             ^^^^^^^^^
+schedules.yaml:10:17: digest "morning": when_green must be full, one-line or skip, got "never"
+   10 |     when_green: never
+      |                 ^^^^^
+schedules.yaml:11:19: digest "morning": only.kinds must be scheduled, long or adhoc, got "slow"
+   11 |     only: {kinds: slow, tag: prod}
+      |                   ^^^^
+schedules.yaml:11:25: digest "morning": only has an unknown key "tag"; did you mean "tags"?
+   11 |     only: {kinds: slow, tag: prod}
+      |                         ^^^
+""",
+    ),
+    "a digest of an odd span": (
+        """\
+schedules: {}
+contacts: {ops: {email: ops@example.org}}
+digests: {morning: {to: ops, when: {at: "07:30"}, covers: 7}}
+""",
+        """\
+schedules.yaml:5:59: digest "morning": covers: 7 has no unit
+    5 | digests: {morning: {to: ops, when: {at: "07:30"}, covers: 7}}
+      |                                                           ^
+    Write 7s for seconds or 7m for minutes.
+""",
+    ),
+    "a kind of odd limits": (
+        """\
+kinds: {long: {timeout: 1h, warn_after: 2h, max_running: 0}}
+schedules: {}
+""",
+        """\
+schedules.yaml:3:41: kind "long": warn_after (2h) is not shorter than timeout (1h)
+    3 | kinds: {long: {timeout: 1h, warn_after: 2h, max_running: 0}}
+      |                                         ^^
+    It would never warn: the timeout ends the attempt first.
+schedules.yaml:3:58: kind "long": max_running must be at least 1, got 0
+    3 | kinds: {long: {timeout: 1h, warn_after: 2h, max_running: 0}}
+      |                                                          ^
 """,
     ),
     "an unknown section": (

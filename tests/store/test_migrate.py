@@ -270,7 +270,13 @@ def test_what_is_no_twin_is_taken(database: Database) -> None:
 def test_an_id_is_not_given_twice(database: Database) -> None:
     # Redis may still hold the job of a row that was deleted; with a new row of the same id it would start that one.
     plain = TASK.replace("INSERT INTO task (id, ", "INSERT INTO task (").replace("VALUES (:id, ", "VALUES (")
-    given = {"kind": "scheduled", "origin": "schedule", "schedule_id": None, "fire_time": None, "state": "planned"}
+    given: dict[str, Any] = {
+        "kind": "scheduled",
+        "origin": "schedule",
+        "schedule_id": None,
+        "fire_time": None,
+        "state": "planned",
+    }
     given |= {"attempt": 0, "finished_at": None, "token": None, "lease_until": None, "lane": None}
     with database.write() as session:
         session.execute(text(plain), given)

@@ -87,7 +87,7 @@ ALL_PAIRS = [(old, new) for old in STATES for new in STATES]
 def test_a_task_moves_only_as_the_table_says(migrated_sqlite: Database, old: str, new: str) -> None:
     with migrated_sqlite.write() as session:
         task = a_task(session, state=old)
-        held = {"token": "t", "lease_until": utc_now(), "attempt": 1} if new == RUNNING else {}
+        held: dict[str, Any] = {"token": "t", "lease_until": utc_now(), "attempt": 1} if new == RUNNING else {}
 
         moved = tasks.move(session, new, Task.id == task.id, **held)
 

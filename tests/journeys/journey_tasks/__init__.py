@@ -59,11 +59,20 @@ def long_steps(diary: str, file: str) -> dict[str, Any]:
     return {"steps": step}
 
 
+@task(kind="long")
+def nap(diary: str, seconds: float) -> dict[str, Any]:
+    note(diary, "start")
+    rest(seconds)
+    note(diary, "end")
+    return {"attempt": context.attempt}
+
+
 @task
 def fail_first(diary: str, times: int) -> dict[str, Any]:
     note(diary, "start")
     if (context.attempt or 1) <= times:
         raise RuntimeError(f"attempt {context.attempt} fails on purpose")
+    note(diary, "end")
     return {"attempt": context.attempt}
 
 
