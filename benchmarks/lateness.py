@@ -1,9 +1,9 @@
 """How late a task starts: from its due time to the first line of its function, with the whole service as `scheduler up`
 runs it and nothing else to do.
 
-Three schedules fire every second, each at its own part of it, so that none waits for another. The way is split where it
-can be seen: due, moved to the queue (the dispatcher's note in Redis), taken from it (the worker's), claimed (SQL; SQLite
-knows milliseconds), begun. Tells too how long the service took to its first claim, and what its processes hold in memory.
+Three schedules fire every second, each at its own part of it, so that none waits for another. The way is split where
+it can be seen: due, moved to the queue (the dispatcher's note in Redis), taken from it (the worker's), claimed (SQL;
+SQLite knows milliseconds), begun. Tells too how long the service took to its first claim, and the memory it takes.
 
     python -m benchmarks.lateness [--fires N] [--postgres]
 """

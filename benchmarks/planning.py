@@ -139,7 +139,8 @@ def _entry(number: int) -> str:
         f'{{at: "{hour:02}:{minute:02}", days: mon-fri}}',
         f'{{cron: "{minute}-59/{5 + number % 20} {hour // 2}-23 * * *"}}',
     )[number % 3]
-    return f"  job-{number:05}:\n    task: nothing\n    when: {when}\n    timezone: {zone}\n    owner: team-{number % 20}\n"
+    owner = f"team-{number % 20}"
+    return f"  job-{number:05}:\n    task: nothing\n    when: {when}\n    timezone: {zone}\n    owner: {owner}\n"
 
 
 def _show(kind: str, spent: dict[str, list[float]], rows: int) -> None:

@@ -57,7 +57,8 @@ def test_a_task_whose_process_is_killed_runs_again(service: Service) -> None:
     assert task.result == {"attempt": 2}
 
 
-def test_a_worker_killed_with_its_child_is_noticed_by_its_lease(service: Service) -> None:
+def test_a_worker_killed_with_its_child_is_noticed_by_its_lease(private_service: Service) -> None:
+    service = private_service
     service.write("""
         slow:
           task: wait_for_file
@@ -173,7 +174,8 @@ def test_the_private_redis_is_started_again_when_it_dies(private_service: Servic
     wait_for(lambda: len(private_service.diary_entries()) > before + 6, seconds=40, what="tasks to go on")
 
 
-def test_a_running_task_that_is_cancelled_cleans_up_and_ends(service: Service) -> None:
+def test_a_running_task_that_is_cancelled_cleans_up_and_ends(private_service: Service) -> None:
+    service = private_service
     service.write("{}", head="version: 1\ntimezone: Etc/UTC\nschedules:\n")
     service.start()
     task_id = service.run("long_steps", f"diary={service.diary}", f"file={service.folder / 'never'}")
@@ -187,7 +189,8 @@ def test_a_running_task_that_is_cancelled_cleans_up_and_ends(service: Service) -
     assert task.result is None
 
 
-def test_a_failing_task_is_tried_again_until_it_succeeds(service: Service) -> None:
+def test_a_failing_task_is_tried_again_until_it_succeeds(private_service: Service) -> None:
+    service = private_service
     service.write("""
         flaky: {task: fail_first, args: {diary: DIARY, times: 2}, when: {every: 1h}}
     """)
