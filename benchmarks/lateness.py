@@ -132,8 +132,9 @@ def _start(client: redis.Redis, task: Task) -> Start:
     return Start(moved, taken, task.started_at.timestamp() - due, task.result["began_at"] - due)
 
 
-def _moment(text: bytes) -> float:
-    return dt.datetime.fromisoformat(text.decode().replace("Z", "+00:00")).timestamp()
+def _moment(text: bytes | str) -> float:
+    plain = text.decode() if isinstance(text, bytes) else text
+    return dt.datetime.fromisoformat(plain.replace("Z", "+00:00")).timestamp()
 
 
 # --- memory and commands --------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def ping(socket: str, pipe: Connection) -> None:
     client.ping()
     pipe.send("ready")
     while pipe.recv() == "begin":
-        waits = []
+        waits: list[float] = []
         pipe.send("begun")
         while not waits or not pipe.poll():
             waits.append(seconds_of(client.ping) * 1000)

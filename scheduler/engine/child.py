@@ -133,23 +133,26 @@ class Child:
         return 0
 
     def handle(self, job: str) -> str:
-        """Claim and run the task of a job; the job's status for RQ."""
+        """Claim and run the task of a job; the job's status for RQ.
+
+        An error of ours is not caught, and the parent not told that the task is free: the child ends by it, and the
+        parent ends the attempt.
+        """
         named = parse_job_id(job)
         if named is None:
             log.warning("Passed over %r: no job of this service", job[:100], extra={"event": "foreign_job_refused"})
             return "canceled"
         token = str(uuid.uuid4())
         self.parent.say("taking", task=named[0], attempt=named[1], token=token)
-        try:
-            point("child.before_claim")
-            claimed = self._claim(*named, token)
-            if claimed is None:
-                return "canceled"
+        point("child.before_claim")
+        claimed = self._claim(*named, token)
+        status = "canceled"
+        if claimed is not None:
             point("child.after_claim")
-            return self._run(claimed)
-        finally:
-            self.deadline.set(0)
-            self.parent.say("free")
+            status = self._run(claimed)
+        self.deadline.set(0)
+        self.parent.say("free")
+        return status
 
     # --- claiming ---------------------------------------------------------------------------------------------------
 
@@ -159,19 +162,18 @@ class Child:
         while not self._ending:
             try:
                 claimed, refusal = self._try_claim(task_id, attempt, token)
+                if claimed is None and refusal.why == "busy":
+                    self._settle_busy(task_id, attempt, refusal)
             except DatabaseAway as error:
                 tell("worker's child", error)
                 self._sleep(pauses.next())
                 continue
             if claimed is not None:
                 return claimed
-            if refusal.why == "freed" and freed < MOST_FREED:
-                freed += 1
-                self._sleep(0.02)
-                continue
-            if refusal.why == "busy" and not self._settle_busy(task_id, attempt, refusal):
-                continue
-            return None
+            if refusal.why != "freed" or freed == MOST_FREED:
+                return None
+            freed += 1
+            self._sleep(0.02)
         return None
 
     def _try_claim(self, task_id: int, attempt: int, token: str) -> tuple[Claimed | None, tasks.Refusal]:
@@ -200,8 +202,8 @@ class Child:
         self.deadline.set(asked_at + self.lease.total_seconds())
         return claimed, tasks.Refusal("mine")
 
-    def _settle_busy(self, task_id: int, attempt: int, refusal: tasks.Refusal) -> bool:
-        """Skip or put off a task whose lane is taken; False when the holder left while we looked."""
+    def _settle_busy(self, task_id: int, attempt: int, refusal: tasks.Refusal) -> None:
+        """Skip or put off a task whose lane is taken."""
         assert refusal.holder_id is not None
         assert refusal.policy is not None
         policy = TaskPolicy.model_validate(refusal.policy)
@@ -210,7 +212,7 @@ class Child:
         with self.database.write() as session:
             if decision.do == "skip":
                 tasks.skip(session, [Task.id == task_id, Task.attempt == attempt - 1], "overlap", decision.reason)
-                return True
+                return
             if decision.do == "replace" and refusal.holder_state == RUNNING:
                 tasks.request_stop(session, refusal.holder_id, f"task {task_id}, which replaces it")
             elif decision.do == "replace":
@@ -220,7 +222,6 @@ class Child:
             due_at = schedules.now(session) + LOOK_AGAIN
             tasks.put_off(session, task_id, due_at, decision.reason)
         register(self.room, [WaitingJob(task_id, attempt, self.plan.queue, due_at)])
-        return True
 
     # --- running ----------------------------------------------------------------------------------------------------
 
@@ -240,6 +241,9 @@ class Child:
             report_progress=progress.report,
         )
         point("child.before_call")
+        if boot_seconds() > self.deadline.get():
+            log.warning("Task %d not begun: frozen since its claim, its lease has ended", claimed.task_id)
+            return "canceled"  # the keeper ends the attempt; another may be under way
         ended = self.caller.call(claimed.task, claimed.args, run, soft)
         point("child.after_call")
         self.parent.say("ending")

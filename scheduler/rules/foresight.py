@@ -87,7 +87,8 @@ class _AskedOnce(Generic[Answer]):
 
 
 def _never(document: Document, book: Book, now: dt.datetime) -> Iterator[Fault]:
-    """Schedules without a fire time for a year; not those that are paused, or begin or ended for a reason told."""
+    """Schedules without a fire time for a year; not those that are paused, that begin later or have ended, and no
+    one-offs: whoever writes a day knows it."""
     looked_at = 0
 
     def ask(spec: ScheduleSpec) -> bool:
@@ -101,6 +102,8 @@ def _never(document: Document, book: Book, now: dt.datetime) -> Iterator[Fault]:
     fires = _AskedOnce(ask)
     for name, spec in book.schedules.items():
         if _is_held(spec) or (spec.start is not None and spec.start > now) or _is_over(spec, now):
+            continue
+        if all(isinstance(entry, Once) for entry in spec.when):
             continue
         if looked_at > MOST_CALENDAR_DAYS:
             return

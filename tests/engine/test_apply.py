@@ -454,14 +454,15 @@ def test_without_redis_the_file_is_taken_all_the_same(database: Database) -> Non
 # --- races ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_edit_waits_for_a_planner_that_is_at_the_schedule(database: Database) -> None:
+def test_an_edit_waits_for_a_planner_that_is_at_the_schedule(database: Database, room: WaitingRoom) -> None:
     # Else the rows of the old version, written but not yet committed, would stand beside the new one and fire.
     put(database, a_spec(every=MINUTE))
+    Planner(database, room, HORIZON).step()
     with ThreadPoolExecutor(1) as pool:
         with database.write() as planning:
             now = schedules.now(planning)
-            behind = schedules.to_plan(planning, now + HORIZON, now, 10)
-            plan(planning, behind, now, HORIZON)
+            behind = schedules.to_plan(planning, now + 2 * HORIZON, now, 10)
+            plan(planning, behind, now, 2 * HORIZON)
 
             applying = pool.submit(put, database, a_spec(every=7 * MINUTE))
             if not database.is_sqlite:

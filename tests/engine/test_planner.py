@@ -291,7 +291,7 @@ def test_the_end_of_a_pause_is_seen_at_once(database: Database, planner: Planner
 
 
 def test_when_the_files_pause_ends_the_operators_still_holds(database: Database, planner: Planner) -> None:
-    by_file = pause_fields("schedules.yaml", "", at("02:00"), at("02:01:30"))
+    by_file = pause_fields("schedules.yaml", "", at("02:00"), at("02:01:20"))
     by_jana = pause_fields("jana", "", at("02:00:10"), None)
     put_in_force(database, a_spec(every=MINUTE), file_pause=by_file, pause=by_jana)
 

@@ -267,6 +267,28 @@ def test_a_task_that_ignores_its_timeout_is_killed(private_service: Service) -> 
     assert service.wait_for_entry("swallowed", ended[0].id)
 
 
+def test_an_error_of_ours_between_claim_and_call_ends_the_attempt_at_once(private_service: Service) -> None:
+    service = private_service
+    service.write("{}", head="version: 1\ntimezone: Etc/UTC\nretry_policies: {none: {attempts: 2}}\nschedules:\n")
+    (service.folder / "marks").mkdir()
+    service.environment |= {
+        "SCHEDULER_POINT": "child.after_claim=raise",
+        "SCHEDULER_POINT_FOLDER": str(service.folder / "marks"),
+        "SCHEDULER_LEASE_SECONDS": "600",
+    }
+    service.start()
+    task_id = service.run("quick", f"diary={service.diary}")
+
+    wait_for(lambda: [one.outcome for one in service.attempts(task_id)][:1] == [FAILED], what="the end of the attempt")
+
+    (first, *_) = service.attempts(task_id)
+    assert (first.error_type, first.error_message) == (
+        "ProcessExited",
+        "its process ended with status 1 before the function returned",
+    )
+    assert [mark.name for mark in (service.folder / "marks").iterdir()] == ["child.after_claim"]
+
+
 def test_two_dispatchers_and_two_keepers_double_nothing(service: Service) -> None:
     service.write("".join(f"t{n}: {{task: quick, args: {{diary: DIARY}}, when: {{every: 1s}}}}\n" for n in range(6)))
     service.start()
