@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.engine.rows import OccurrenceRows
+from scheduler.engine.troubles import tell
 from scheduler.errors import RedisAway
 from scheduler.kill_points import point
 from scheduler.rules.jobs import WaitingJob
@@ -79,7 +80,8 @@ def plan(session: Session, behind: list[Schedule], now: dt.datetime, horizon: dt
             spec = ScheduleSpec.model_validate(schedule.spec)
             foretold = _forecast(schedule, spec, now, horizon)
         except Exception as error:  # whatever it is, it is this schedule's alone
-            log.exception("Schedule %s cannot be planned", schedule.name, extra={"event": "schedule_parked"})
+            error.add_note(f"Schedule {schedule.name} cannot be planned and is parked.")
+            tell("planner", error)  # once for all that fail alike: ten thousand tracebacks tell no more than one
             schedule.parked = f"cannot be planned: {type(error).__name__}: {error}"
             continue
         made = OccurrenceRows(schedule, spec, now)
