@@ -210,7 +210,7 @@ class Child:
         busy = overlap.Busy(refusal.holder_id, refusal.holder_state, refusal.same_schedule, refusal.others_waiting)
         decision = overlap.decide(policy, busy)
         with self.database.write() as session:
-            if decision.do == "skip":
+            if decision.do == "skip" and attempt == 1:  # what has begun once waits for its next attempt instead
                 tasks.skip(session, [Task.id == task_id, Task.attempt == attempt - 1], "overlap", decision.reason)
                 return
             if decision.do == "replace" and refusal.holder_state == RUNNING:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from scheduler.broker.keys import job_id, parse_job_id
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.engine.handover import mend_keys, settle_handover
 from scheduler.engine.outcomes import Held, end_badly, register
+from scheduler.engine.troubles import tell
 from scheduler.kill_points import point
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.occurrences import judge_late
@@ -139,7 +141,10 @@ class Reconcile:
         jobs: list[WaitingJob] = []
         with self.database.write() as session:
             for task in tasks.silent(session, KILL_GRACE):
-                followed = end_badly(session, _held(task), _silence_of(task))
+                held = _held(task)
+                if held is None:
+                    continue
+                followed = end_badly(session, held, _silence_of(task))
                 if followed is None:
                     continue
                 verdict, more = followed
@@ -180,9 +185,11 @@ def _judge(session: Session, rows: list[Any], now: dt.datetime, mended: Mended) 
 
     Those that are caught up and wait are judged along: of two that became late one after the other, `latest` means one.
     """
-    policy = TaskPolicy.model_validate(rows[-1].policy).missed
+    policy = _policy_of(rows[-1].id, rows[-1].policy)
+    if policy is None:
+        return []
     moments = [row.fire_time or row.due_at for row in rows]
-    fates = judge_late(policy, moments, now)
+    fates = judge_late(policy.missed, moments, now)
     withdrawn = []
     for row, moment in zip(rows, moments, strict=True):
         fate = fates[moment]
@@ -211,12 +218,26 @@ def _judge(session: Session, rows: list[Any], now: dt.datetime, mended: Mended) 
     return withdrawn
 
 
-def _held(task: Task) -> Held:
+def _policy_of(task_id: int, policy: dict[str, Any]) -> TaskPolicy | None:
+    """The policies of a row; None when another version of the program wrote what this one cannot read. Such a row is
+    left to that version: it must not hold up the others."""
+    try:
+        return TaskPolicy.model_validate(policy)
+    except ValidationError as error:
+        error.add_note(f"Task {task_id} is left alone: its policies are not of this version of the program.")
+        tell("reconcile", error)
+        return None
+
+
+def _held(task: Task) -> Held | None:
+    policy = _policy_of(task.id, task.policy)
+    if policy is None:
+        return None
     return Held(
         task.id,
         task.attempt,
         task.token or "",
-        TaskPolicy.model_validate(task.policy),
+        policy,
         task.queue,
         task.schedule_id,
         task.fire_time,

@@ -352,6 +352,18 @@ def test_the_end_of_a_silent_attempt_wakes_who_waits_for_its_lane(
     assert room.enqueue_jobs() == [job_id(waiting.id, 1)]
 
 
+def test_a_row_of_another_version_holds_up_no_other(database: Database, reconcile: Reconcile) -> None:
+    alien, ours = silent(database), silent(database)
+    with database.write() as session:
+        session.get_one(Task, alien).policy = {"of": "a later version"}
+
+    reconcile.step()
+
+    with database.read() as session:
+        assert session.get_one(Task, alien).state == RUNNING
+        assert session.get_one(Task, ours).state == FAILED
+
+
 def test_two_at_once_end_a_silent_attempt_once(database: Database, redis_url: str) -> None:
     ids = [silent(database, retry=RETRY) for _ in range(10)]
 
