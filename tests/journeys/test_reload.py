@@ -31,10 +31,7 @@ def latest(service: Service) -> Revision:
 
 def status(service: Service) -> Any:
     """`scheduler status`, whose exit status is 1 while something is the matter."""
-    try:
-        return json.loads(service.command("status", "--json"))
-    except AssertionError:
-        return json.loads(service.command("status", "--json", status=1))
+    return json.loads(service.command("status", "--json", or_status=1))
 
 
 def trouble(service: Service) -> str:
