@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from scheduler.broker.connection import connect
@@ -196,7 +195,7 @@ class Child:
             with self.database.write() as session:
                 refusal = tasks.why_refused(session, task_id, attempt, token)
                 if refusal.why == "mine":  # it had gone through; only the reply was lost
-                    claimed = _claimed_again(session, task_id, token, self.lease)
+                    claimed = tasks.claim_again(session, task_id, attempt, token, self.lease)
             if claimed is None:
                 return None, refusal
         self.deadline.set(asked_at + self.lease.total_seconds())
@@ -333,24 +332,3 @@ class Child:
             until = self.deadline.get()
             if until and boot_seconds() > until:
                 os.killpg(0, signal.SIGKILL)
-
-
-def _claimed_again(session: Any, task_id: int, token: str, lease: dt.timedelta) -> Claimed | None:
-    """A claim whose reply was lost, read back; None when its lease is over by now."""
-    if tasks.renew(session, task_id, token, lease) is None:
-        return None
-    row = session.scalars(select(Task).where(Task.id == task_id)).one()
-    return Claimed(
-        row.id,
-        row.attempt,
-        token,
-        row.kind,
-        row.task,
-        dict(row.args),
-        dict(row.policy),
-        row.idempotency_key,
-        row.schedule,
-        row.schedule_id,
-        row.fire_time,
-        row.started_at,
-    )

@@ -149,6 +149,20 @@ class Claimed:
     started_at: dt.datetime  # of the first attempt
 
 
+# The columns of a task that its worker is told.
+_TOLD = (
+    Task.kind,
+    Task.task,
+    Task.args,
+    Task.policy,
+    Task.idempotency_key,
+    Task.schedule,
+    Task.schedule_id,
+    Task.fire_time,
+    Task.started_at,
+)
+
+
 def claim(
     session: Session,
     task_id: int,
@@ -174,17 +188,7 @@ def claim(
         Task.stop_requested_at.is_(None),
         or_(Task.attempt > 0, Task.start_by.is_(None), Task.start_by >= sql_now()),
         ~_lane_taken(),
-        returning=(
-            Task.kind,
-            Task.task,
-            Task.args,
-            Task.policy,
-            Task.idempotency_key,
-            Task.schedule,
-            Task.schedule_id,
-            Task.fire_time,
-            Task.started_at,
-        ),
+        returning=_TOLD,
         attempt=attempt,
         token=token,
         worker=worker,
@@ -202,9 +206,19 @@ def claim(
             task_id=task_id, number=attempt, token=token, worker=worker, host=host, pid=pid, started_at=sql_now()
         )
     )
-    row = rows[0]
+    return _claimed(rows[0], attempt, token)
+
+
+def claim_again(session: Session, task_id: int, attempt: int, token: str, lease: dt.timedelta) -> Claimed | None:
+    """A claim that went through although its reply was lost, read back; None when its lease is over by now."""
+    if renew(session, task_id, token, lease) is None:
+        return None
+    return _claimed(session.execute(select(Task.id, *_TOLD).where(Task.id == task_id)).one(), attempt, token)
+
+
+def _claimed(row: Row[Any], attempt: int, token: str) -> Claimed:
     return Claimed(
-        task_id,
+        row.id,
         attempt,
         token,
         row.kind,
