@@ -32,10 +32,11 @@ class Run:
     deadline: dt.datetime | None = None  # when the soft timeout ends it
     report_progress: Callable[[dict[str, Any]], None] = field(default=lambda progress: None, repr=False)
     is_stop_requested: Callable[[], bool] = field(default=lambda: False, repr=False)
+    settings: Any = field(default=None, repr=False)  # the service's, for its own task functions (engine/service_tasks)
 
 
 _current: ContextVar[Run | None] = ContextVar("run", default=None)
-_NAMES = frozenset(f.name for f in fields(Run)) - {"report_progress", "is_stop_requested"}
+_NAMES = frozenset(f.name for f in fields(Run)) - {"report_progress", "is_stop_requested", "settings"}
 
 
 def __getattr__(name: str) -> Any:
@@ -53,6 +54,11 @@ def running(run: Run) -> Iterator[Run]:
         yield run
     finally:
         _current.reset(mark)
+
+
+def current_run() -> Run | None:
+    """The run under way; None outside one."""
+    return _current.get()
 
 
 def progress(done: float, total: float | None = None, message: str = "") -> None:

@@ -238,6 +238,7 @@ class Child:
             fire_time=claimed.fire_time,
             deadline=utc_now() + policy.timeout.soft,
             report_progress=progress.report,
+            settings=self.plan.settings,
         )
         point("child.before_call")
         if boot_seconds() > self.deadline.get():

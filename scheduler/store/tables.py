@@ -1,4 +1,5 @@
-"""The tables: schedules and their revisions, tasks and their attempts, logs, and the parts that tick.
+"""The tables: schedules and their revisions, tasks and their attempts, logs, artifacts, and the parts that tick. Those
+of mail stand in mail_tables.py.
 
 Every change here needs a migration (store/migrations/versions); a test holds the two together.
 """
@@ -13,45 +14,35 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     Index,
-    Integer,
-    MetaData,
     String,
-    Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from scheduler.rules.states import FINAL, KINDS, ORIGINS, OUTCOMES, RUNNING, STATES, UNFINISHED
-from scheduler.store.types import FixedJson, Instant, Json, JsonDict
+from scheduler.store.base import Base, BigId, one_of
+from scheduler.store.mail_tables import Alert, DigestIssue, Happening, OutboxMessage
+from scheduler.store.types import FixedJson
 
-# Names for constraints and indexes, so that migrations can speak of them on both databases.
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-BigId = BigInteger().with_variant(Integer(), "sqlite")
-"""Ids of rows that come by the million. SQLite counts up an INTEGER only, which has 64 bits there anyway."""
+__all__ = [
+    "Alert",
+    "Artifact",
+    "Attempt",
+    "Base",
+    "DigestIssue",
+    "Gap",
+    "Happening",
+    "LogChunk",
+    "OutboxMessage",
+    "Part",
+    "Revision",
+    "Schedule",
+    "Task",
+]
 
 PLANNED_FOR_EVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 """`Schedule.planned_until` of a schedule that has no fire time left."""
-
-
-def _one_of(column: str, words: tuple[str, ...] | frozenset[str]) -> str:
-    return f"{column} IN ({', '.join(repr(word) for word in sorted(words))})"
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
-        dt.datetime: Instant(),
-        dict[str, Any]: JsonDict.as_mutable(Json),
-        str: Text(),
-    }
 
 
 class Revision(Base):
@@ -127,7 +118,9 @@ class Task(Base):
     started_at: Mapped[dt.datetime | None]  # of the first attempt
     finished_at: Mapped[dt.datetime | None]
     worker: Mapped[str | None]
+    slot: Mapped[int | None]  # 1 to max_running of its kind while it runs; None: the kind has no such limit
     result: Mapped[dict[str, Any] | None]
+    result_kind: Mapped[str | None] = mapped_column(String(8))  # rules/results.py: RESULT_KINDS
     error: Mapped[dict[str, Any] | None]  # of the last attempt that failed: {type, message, traceback}
     progress: Mapped[dict[str, Any] | None]  # {done, total, message, at}
     requested_by: Mapped[str | None]
@@ -135,14 +128,14 @@ class Task(Base):
 
     __table_args__ = (
         UniqueConstraint("schedule_id", "fire_time"),
-        CheckConstraint(_one_of("state", STATES), name="state"),
-        CheckConstraint(_one_of("kind", KINDS), name="kind"),
-        CheckConstraint(_one_of("origin", ORIGINS), name="origin"),
+        CheckConstraint(one_of("state", STATES), name="state"),
+        CheckConstraint(one_of("kind", KINDS), name="kind"),
+        CheckConstraint(one_of("origin", ORIGINS), name="origin"),
         CheckConstraint("attempt >= 0", name="attempt"),
         CheckConstraint(
             f"state <> '{RUNNING}' OR (token IS NOT NULL AND lease_until IS NOT NULL AND attempt > 0)", name="running"
         ),
-        CheckConstraint(f"({_one_of('state', FINAL)}) = (finished_at IS NOT NULL)", name="finished"),
+        CheckConstraint(f"({one_of('state', FINAL)}) = (finished_at IS NOT NULL)", name="finished"),
         # Overlap is held by the database: of two claims of one lane the second fails here, whatever raced.
         Index(
             "uq_task_lane_running",
@@ -151,20 +144,36 @@ class Task(Base):
             sqlite_where=text(f"state = '{RUNNING}'"),
             postgresql_where=text(f"state = '{RUNNING}'"),
         ),
+        # So is max_running of a kind: each of its running tasks has a slot, and no two the same.
+        Index(
+            "uq_task_kind_slot_running",
+            "kind",
+            "slot",
+            unique=True,
+            sqlite_where=text(f"state = '{RUNNING}' AND slot IS NOT NULL"),
+            postgresql_where=text(f"state = '{RUNNING}' AND slot IS NOT NULL"),
+        ),
+        # Retention lets go of those that point to what it deletes.
+        Index(
+            "ix_task_retry_of",
+            "retry_of",
+            sqlite_where=text("retry_of IS NOT NULL"),
+            postgresql_where=text("retry_of IS NOT NULL"),
+        ),
         # The keeper and the status page ask for unfinished rows; history does not slow them.
         Index(
             "ix_task_unfinished",
             "state",
             "due_at",
-            sqlite_where=text(_one_of("state", UNFINISHED)),
-            postgresql_where=text(_one_of("state", UNFINISHED)),
+            sqlite_where=text(one_of("state", UNFINISHED)),
+            postgresql_where=text(one_of("state", UNFINISHED)),
         ),
         Index(
             "ix_task_lane_unfinished",
             "lane",
             "state",
-            sqlite_where=text(_one_of("state", UNFINISHED)),
-            postgresql_where=text(_one_of("state", UNFINISHED)),
+            sqlite_where=text(one_of("state", UNFINISHED)),
+            postgresql_where=text(one_of("state", UNFINISHED)),
         ),
         Index("ix_task_kind_id", "kind", "id"),
         Index("ix_task_state_id", "state", "id"),
@@ -206,11 +215,12 @@ class Attempt(Base):
     error_type: Mapped[str | None]
     error_message: Mapped[str | None]
     traceback: Mapped[str | None]
+    causes: Mapped[list[dict[str, Any]] | None] = mapped_column(FixedJson)  # [{type, message}], the nearest first
     peak_memory: Mapped[int | None] = mapped_column(BigInteger)  # bytes; 2 GiB is no rarity
 
     __table_args__ = (
         UniqueConstraint("task_id", "number"),
-        CheckConstraint(f"outcome IS NULL OR {_one_of('outcome', OUTCOMES)}", name="outcome"),
+        CheckConstraint(f"outcome IS NULL OR {one_of('outcome', OUTCOMES)}", name="outcome"),
         CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ended"),
         # `doctor` asks which are open; there are never more than there are workers.
         Index(
@@ -232,6 +242,22 @@ class LogChunk(Base):
     attempt: Mapped[int]
     written_at: Mapped[dt.datetime]
     lines: Mapped[str]  # one line of the log a line: "06:30:01 INFO message"
+
+
+class Artifact(Base):
+    """A file that a run left as its result; found by its id, never by its name."""
+
+    __tablename__ = "artifact"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    task_id: Mapped[int] = mapped_column(BigId, ForeignKey("task.id", ondelete="CASCADE"), index=True)
+    attempt: Mapped[int]
+    name: Mapped[str]  # as the function called it; for display alone
+    media_type: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)  # bytes
+    sha256: Mapped[str] = mapped_column(String(64))
+    path: Mapped[str]  # in <data>/artifacts when relative; absolute for a file that was left where it is
+    created_at: Mapped[dt.datetime]
 
 
 class Part(Base):
