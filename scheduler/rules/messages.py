@@ -1,0 +1,74 @@
+"""What is told to whom: a letter, and the messages that it becomes on its ways to a contact.
+
+Pure: the engine makes letters, store/outbox.py keeps the messages until notify/ has sent them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scheduler.rules.spec import Contact
+
+
+@dataclass(frozen=True)
+class Letter:
+    """What one message says, in the form of each channel."""
+
+    subject: str
+    text: str
+    html: str | None = None
+    pictures: Mapping[str, bytes] = field(default_factory=dict)  # PNGs by the name in the HTML's `src="cid:NAME"`
+    headers: Mapping[str, str] = field(default_factory=dict)
+    replies_to: Sequence[str] = ()  # keys of messages to the same contact, the oldest first: one thread
+    payload: Mapping[str, Any] = field(default_factory=dict)  # for a webhook: JSON
+    chat: str = ""  # for Slack and what understands its webhooks: a few lines
+
+
+@dataclass(frozen=True)
+class Message:
+    """One row of the outbox to be (store/mail_tables.py: OutboxMessage)."""
+
+    key: str
+    message_id: str
+    about: str
+    channel: str
+    contact: str
+    address: dict[str, Any]
+    content: dict[str, Any]
+
+
+def messages_to(contact: Contact, letter: Letter, *, key: str, about: str) -> list[Message]:
+    """One message for each way to the contact. `key` names what is told, for instance `digest:ops-morning:2026-11-23T06:30Z`:
+    the same key to the same contact is the same message, however often it is made."""
+    messages = []
+    if contact.email:
+        content = {
+            "subject": letter.subject,
+            "text": letter.text,
+            "html": letter.html,
+            "pictures": {name: base64.b64encode(png).decode() for name, png in letter.pictures.items()},
+            "headers": dict(letter.headers),
+            "replies_to": [message_id(_key(earlier, contact, "email")) for earlier in letter.replies_to],
+        }
+        messages.append(_message(contact, "email", {"to": list(contact.email)}, content, key, about))
+    return messages
+
+
+def message_id(key: str) -> str:
+    """What marks a message in all its copies: the left half of a Message-ID, or a webhook's delivery id."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+def _message(
+    contact: Contact, channel: str, address: dict[str, Any], content: dict[str, Any], key: str, about: str
+) -> Message:
+    whole = _key(key, contact, channel)
+    return Message(whole, message_id(whole), about, channel, contact.name, address, content)
+
+
+def _key(key: str, contact: Contact, channel: str) -> str:
+    return f"{key}:{contact.name}:{channel}"
