@@ -42,8 +42,11 @@ class Message:
 
 
 def messages_to(contact: Contact, letter: Letter, *, key: str, about: str) -> list[Message]:
-    """One message for each way to the contact. `key` names what is told, for instance `digest:ops-morning:2026-11-23T06:30Z`:
-    the same key to the same contact is the same message, however often it is made."""
+    """One message for each way to the contact.
+
+    `key` names what is told, such as `digest:ops-morning:2026-11-23T06:30Z`: the same key to the same contact is the
+    same message, however often it is made.
+    """
     messages = []
     if contact.email:
         content = {
