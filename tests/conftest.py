@@ -26,6 +26,14 @@ settings.register_profile("house", derandomize=True, deadline=None, max_examples
 settings.load_profile("house")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` runs two pytest processes: the journeys, which mostly wait but want the machine's attention when they
+    do not, stay together in one of them, and everything else goes to whichever is free."""
+    for item in items:
+        if "journeys" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("journeys"))
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """Shared: ask for `redis_url` instead, and start one of your own to kill it."""

@@ -78,6 +78,7 @@ class Proxy:
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._transports: list[asyncio.WriteTransport] = []
         ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(ready,), name="proxy", daemon=True)
         self._thread.start()
@@ -116,12 +117,16 @@ class Proxy:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for transport in self._transports:
+            transport.abort()
+        await asyncio.sleep(0.01)  # a transport closes its socket in a later turn of the loop
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        self._transports.append(writer.transport)
         if self.mode in (REFUSE, RESET):
             self._reset(writer, self.mode.name)
             return
@@ -130,6 +135,7 @@ class Proxy:
         except OSError:  # the server is away: so it looks to whoever connects
             self._reset(writer, "")
             return
+        self._transports.append(far_writer.transport)
         pair = _Pair(writer, far_writer)
         ways = [
             asyncio.ensure_future(self._carry(reader, far_writer, pair, is_reply=False)),
