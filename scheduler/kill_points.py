@@ -44,6 +44,8 @@ POINTS = frozenset(
         "reconcile.after_read",
         "reconcile.mid_repair",
         "reconcile.after_repair",
+        "mailer.after_accept",  # the server has taken it, the row does not say so yet
+        "mailer.after_mark",
         "apply.after_turn",
         "apply.after_version",  # the revision and its rows are written, not committed
         "apply.after_commit",

@@ -17,7 +17,7 @@ from typing import Any
 from scheduler.errors import SettingFault
 
 FILE = Path("config/settings.toml")
-SECRETS = frozenset({"smtp_password"})
+SECRETS = frozenset({"smtp_password", "watchdog_url"})
 _URLS = frozenset({"redis_url", "database_url", "smtp_url"})
 
 
@@ -43,7 +43,14 @@ class Settings:
     smtp_url: str | None = None  # None: mails go to <data>/outbox as .eml files
     smtp_password: str | None = None
     mail_from: str = "jobs@localhost"
+    base_url: str | None = None  # where people reach the web page, for the links of mails
+    realert_seconds: int = 14_400  # how long after it was last told an alert that is still open is told again
     source_folders: str | None = None  # what task functions may read, separated as in PATH; None: what the account may
+    max_artifact_mb: int = 100  # MiB of one file that a run may leave as its result
+    allowed_commands: tuple[str, ...] = ()  # programs that run_command may run: names or whole paths; *: all
+    keep_days: int = 90  # how long rows of ended tasks are kept, unless their schedule says so itself
+    keep_failed_days: int = 365  # the same, of those that did not succeed
+    watchdog_url: str | None = None  # called each minute while the service moves; a secret
     log_level: str = "INFO"
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -97,6 +104,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     values["database_url"] = settings.database_url_or_default
     values["file"], values["data"] = settings.file.resolve(), settings.data.resolve()
     values["task_packages"] = ",".join(settings.task_packages)
+    values["allowed_commands"] = ",".join(settings.allowed_commands) or None
     return {environment_name(name): str(value) for name, value in values.items() if value is not None}
 
 
@@ -144,6 +152,8 @@ def _read(name: str, value: Any, source: str) -> Any:
     try:
         if name == "task_packages":
             return _read_packages(value)
+        if name == "allowed_commands":
+            return _read_commands(value)
         if isinstance(default, Path):
             return Path(value).expanduser()
         if isinstance(default, int):
@@ -154,6 +164,8 @@ def _read(name: str, value: Any, source: str) -> Any:
             return _read_word(value, ("DEBUG", "INFO", "WARNING", "ERROR"))
         if not isinstance(value, str):
             raise ValueError("give a text")
+        if name == "watchdog_url" and not re.match(r"https?://[^/\s]", value):
+            raise ValueError("give an address that begins with http:// or https://")
         return value
     except (ValueError, TypeError) as error:
         raise SettingFault(f'{name} is "{_shown(name, value)}" (from {source}): {error}') from error
@@ -163,6 +175,14 @@ def _read_packages(value: Any) -> tuple[str, ...]:
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
     if not names or not all(isinstance(name, str) and re.fullmatch(r"[A-Za-z_][\w.]*", name) for name in names):
         raise ValueError("give the names of Python packages, separated by commas")
+    return tuple(names)
+
+
+def _read_commands(value: Any) -> tuple[str, ...]:
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"\*|[\w.+-]+|/[^,\x00]+", name):
+            raise ValueError("give names of programs or their whole paths, separated by commas; * for all")
     return tuple(names)
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, overload
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
+SERVICE_FUNCTIONS = "scheduler.engine.service_functions"  # what every catalogue has; found by name, as guests are
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,14 @@ def task(
 
 
 def find_task_functions(packages: Iterable[str]) -> Catalogue:
-    """Import each package with all its modules and collect the marked functions.
+    """Import each package with all its modules and collect the marked functions; the service's own are always there.
 
     A module that fails to import hides only its own functions; the reason is kept under its name. Two different
     functions of one name: neither is taken, and the reason names both.
     """
     functions: dict[str, TaskFunction] = {}
     broken: dict[str, str] = {}
-    for package in packages:
+    for package in (*packages, SERVICE_FUNCTIONS):
         for module in _modules(package, broken):
             for value in list(vars(module).values()):
                 found = getattr(value, "__task__", None)

@@ -194,7 +194,7 @@ def _run(spec: ScheduleSpec, occurrence: Occurrence, catalogue: Catalogue, url: 
         values: dict[str, Any] = {} if progress is None else {"progress": progress}
         with database.write() as session:
             if ended.is_success:
-                end_well(session, held, ended.result, **values)
+                end_well(session, held, ended.result, result_kind=ended.result_kind, files=ended.files, **values)
             else:
                 end_badly(session, held, ended.as_attempt_end(), error_names=ended.error_names, **values)
             row = session.get(Task, task_id, populate_existing=True)
@@ -220,7 +220,9 @@ def _plan(session: Session, spec: ScheduleSpec, occurrence: Occurrence) -> int:
     )
     session.add(schedule)
     session.flush()
-    row = OccurrenceRows(schedule, spec, now).row(replace(occurrence, start_by=None))  # the clock is frozen: never late
+    # The function's clock is frozen, SQL's is not: to it the occurrence is neither early nor late.
+    ready = replace(occurrence, due_at=min(occurrence.due_at, now), start_by=None)
+    row = OccurrenceRows(schedule, spec, now).row(ready)
     return int(tasks.add(session, [row])[0].id)
 
 

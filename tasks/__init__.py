@@ -6,6 +6,9 @@ Each function has the name of its file, so `tasks.send_mail` is the function: wh
 
 from tasks.count_words import count_words
 from tasks.create_image_set import create_image_set
+from tasks.http_request import http_request
+from tasks.retention import retention
+from tasks.run_command import run_command
 from tasks.send_mail import send_mail
 
-__all__ = ["count_words", "create_image_set", "send_mail"]
+__all__ = ["count_words", "create_image_set", "http_request", "retention", "run_command", "send_mail"]

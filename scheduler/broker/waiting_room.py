@@ -7,6 +7,7 @@ and tools see our jobs, and replaces what loses and doubles jobs: its lock, its 
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -114,6 +115,12 @@ class WaitingRoom(Scheduler):  # type: ignore[misc]
             with answering(self.redis):
                 found += int(self._withdraw(keys=[keys.SCHEDULED, keys.HANDOVER], args=arguments))
         return found
+
+    def now(self) -> dt.datetime:
+        """The server's clock: what due-ness is measured by here."""
+        with answering(self.redis):
+            seconds, micros = self.redis.time()
+        return dt.datetime.fromtimestamp(seconds, dt.UTC) + dt.timedelta(microseconds=micros)
 
     # --- what is where ----------------------------------------------------------------------------------------------
 

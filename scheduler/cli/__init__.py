@@ -39,8 +39,11 @@ COMMANDS = {
     "run": "act",
     "cancel": "act",
     "retry": "act",
+    "backfill": "past",
     "pause": "act",
     "resume": "act",
+    "digest": "digest",
+    "mail": "mail",
 }
 
 
@@ -97,8 +100,11 @@ SHORT_HELP = {
     "run": "Run a schedule or a task function now.",
     "cancel": "Cancel a task.",
     "retry": "Run an ended task again.",
+    "backfill": "Run what a schedule has missed in a span.",
     "pause": "Hold a schedule.",
     "resume": "Let a held schedule go on.",
+    "digest": "Send a digest now, or see what it would say.",
+    "mail": "Send a mail to try the settings.",
 }
 
 

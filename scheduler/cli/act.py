@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from scheduler.cli.options import Moment, data_option, json_option, print_json, print_warnings, settings_of
+from scheduler.cli.tables import clean
 from scheduler.errors import WrongUsage
 from scheduler.rules.states import FINAL, RUNNING, SUCCEEDED
 from scheduler.settings import Settings
@@ -136,17 +137,17 @@ def _read_arguments(words: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _wait(backends: Any, task_id: int, as_json: bool) -> int:
-    """Wait for the end of a task, showing its log and progress as they come."""
-    from scheduler.engine.views import log_of, task_of
+    """Wait for the end of a task, showing its log as it comes."""
+    from scheduler.engine.views import log_pieces, task_of
 
     seen, ended = 0, False
     while True:
         task = task_of(backends.database, task_id)
-        lines = log_of(backends.database, task_id)
         if not as_json:
-            for line in lines[seen:]:
-                click.echo(line, err=True)
-        seen = len(lines)
+            for piece in log_pieces(backends.database, task_id, after=seen):
+                seen = piece.id
+                for line in piece.lines:
+                    click.echo(clean(line.replace("\t", "    ")), err=True)
         if ended:
             break
         ended = task["state"] in FINAL

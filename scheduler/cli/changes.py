@@ -37,12 +37,14 @@ def diff_command(file: Path | None, data: Path | None, as_json: bool) -> int:
     Held against what is in force in SQL; the service need not run. Exit status 0 whether anything differs or not, 1
     when the file has faults.
     """
-    from scheduler.engine.apply import load_schedule_file
     from scheduler.engine.changes import difference
+    from scheduler.engine.schedule_files import load_schedule_file
+    from scheduler.engine.usual_durations import usual_durations
     from scheduler.task_functions import find_task_functions
 
     settings = settings_of(data, file)
-    text, loaded = load_schedule_file(settings.file, find_task_functions(settings.task_packages), utc_now())
+    catalogue = find_task_functions(settings.task_packages)
+    text, loaded = load_schedule_file(settings.file, catalogue, utc_now(), usual=usual_durations(settings))
     if loaded.book is None:
         raise FileFaults(loaded.faults)
     print_warnings(loaded.warnings)
@@ -111,7 +113,7 @@ def rollback_command(number: int, confirm: bool, data: Path | None, as_json: boo
     if done.file_differs:
         click.echo(
             f"warning: {settings.file} holds another text. A restart does not take it, the next edit does. "
-            f"To bring it in line: scheduler history {number} --text > {settings.file}",
+            f"{_way_back(number, settings.file, done.further)}",
             err=True,
         )
     applied = done.applied
@@ -131,6 +133,20 @@ def rollback_command(number: int, confirm: bool, data: Path | None, as_json: boo
     else:
         click.echo(f"revision {applied.revision}, the text of revision {number}: {applied}")
     return 0
+
+
+def _way_back(number: int, file: Path, further: tuple[str, ...]) -> str:
+    """How the files on the disk come to hold the text of a revision again."""
+    from scheduler.engine.schedule_files import further_folder
+
+    folder = further_folder(file)
+    if further:
+        return (
+            f"To bring it in line: `scheduler history {number} --text` prints {file.name}, then, each after a line "
+            f'"# --- {folder.name}/NAME", the files of {folder} ({len(further)}; no others were there)'
+        )
+    others = f", and empty {folder}" if folder.is_dir() else ""
+    return f"To bring it in line: scheduler history {number} --text > {file}{others}"
 
 
 @contextmanager

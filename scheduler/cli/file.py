@@ -30,10 +30,14 @@ MOST_NOTES = 20  # on clock changes that `check` prints; all of them stand in it
 
 @click.command("check")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@data_option
 @json_option
-def check_command(file: Path | None, as_json: bool) -> int:
-    """Check the schedule file: all faults and warnings at once, each with line and column."""
-    settings = settings_of(file=file)
+def check_command(file: Path | None, data: Path | None, as_json: bool) -> int:
+    """Check the schedule file: all faults and warnings at once, each with line and column.
+
+    No service is needed. Where its database is at hand, how long runs usually take is looked up there for a warning.
+    """
+    settings = settings_of(data, file)
     loaded = _load(settings, look_ahead=True)
     if as_json:
         print_json(
@@ -43,6 +47,7 @@ def check_command(file: Path | None, as_json: bool) -> int:
                 "warnings": [_fault(fault) for fault in loaded.warnings],
                 "notes": [_note(note) for note in loaded.notes],
                 "schedules": sorted(loaded.book.schedules) if loaded.book else [],
+                "files": list(loaded.files),
             }
         )
         return 1 if loaded.faults else 0
@@ -51,6 +56,10 @@ def check_command(file: Path | None, as_json: bool) -> int:
         raise FileFaults(loaded.faults)
     assert loaded.book is not None
     click.echo(f"{settings.file}: good, {_count(loaded.book)}")
+    if len(loaded.files) > 1:
+        click.echo(f"read from {len(loaded.files)} files:")
+        for name in loaded.files:
+            click.echo(f"  {name}")
     if loaded.notes:
         click.echo("clock changes of the next 12 months:")
     for note in loaded.notes[:MOST_NOTES]:
@@ -67,12 +76,15 @@ def check_command(file: Path | None, as_json: bool) -> int:
 @json_option
 def apply_command(file: Path | None, confirm: bool, data: Path | None, as_json: bool) -> int:
     """Put the schedule file in force, in one transaction; what runs is left alone."""
-    from scheduler.engine.apply import apply, load_schedule_file
+    from scheduler.engine.apply import apply
     from scheduler.engine.backends import Backends
+    from scheduler.engine.schedule_files import load_schedule_file
+    from scheduler.engine.usual_durations import usual_durations
     from scheduler.store.migrate import migrate
 
     settings = settings_of(data, file)
-    text, loaded = load_schedule_file(settings.file, _catalogue(settings), utc_now())
+    usual = usual_durations(settings)
+    text, loaded = load_schedule_file(settings.file, _catalogue(settings), utc_now(), usual=usual)
     if loaded.book is None:
         raise FileFaults(loaded.faults)
     print_warnings(loaded.warnings)
@@ -127,11 +139,13 @@ def next_command(
     as_json: bool,
 ) -> int:
     """Fire times to come, from the file alone; no service is needed."""
+    from scheduler.rules.digests import with_digests
+
     settings = settings_of(file=file)
     loaded = _load(settings, check_functions=False)
     if loaded.book is None:
         raise FileFaults(loaded.faults)
-    specs = _chosen(loaded.book, name)
+    specs = _chosen(with_digests(loaded.book), name)
     if count is None and until is None:
         count = 5 if name else 1
     rows = _next_rows(specs, after or utc_now(), until, count if count is not None else MOST_UNTIL)
@@ -159,18 +173,13 @@ def _catalogue(settings: Settings) -> Any:
 
 
 def _load(settings: Settings, *, check_functions: bool = True, look_ahead: bool = False) -> Loaded:
-    from scheduler.engine.apply import read_schedule_file
-    from scheduler.rules.schedule_file import load_book
+    from scheduler.engine.schedule_files import load_schedule_file
+    from scheduler.engine.usual_durations import usual_durations
 
     catalogue = _catalogue(settings) if check_functions else None
-    return load_book(
-        read_schedule_file(settings.file),
-        file=str(settings.file),
-        functions=catalogue.functions if catalogue else None,
-        broken=catalogue.broken if catalogue else {},
-        now=utc_now(),
-        look_ahead=look_ahead,
-    )
+    usual = usual_durations(settings) if look_ahead else {}
+    _, loaded = load_schedule_file(settings.file, catalogue, utc_now(), look_ahead=look_ahead, usual=usual)
+    return loaded
 
 
 def _fault(fault: Fault) -> dict[str, Any]:
@@ -196,7 +205,10 @@ def _note(note: ClockNote) -> dict[str, Any]:
 
 def _count(book: Book) -> str:
     number = len(book.schedules)
-    return "1 schedule" if number == 1 else f"{number} schedules"
+    words = "1 schedule" if number == 1 else f"{number} schedules"
+    if book.digests:
+        words += f" and {len(book.digests)} digest{'' if len(book.digests) == 1 else 's'}"
+    return words
 
 
 def _chosen(book: Book, name: str | None) -> list[ScheduleSpec]:

@@ -20,7 +20,7 @@ from scheduler.cli.options import Moment, data_option, json_option, print_json, 
 from scheduler.cli.tables import Column, clean, paint, show, table, wrapped
 from scheduler.clock import parse_iso, utc_now
 from scheduler.errors import DatabaseAway, NotFound, Refused
-from scheduler.rules.states import FINAL, KINDS, STATES
+from scheduler.rules.states import FINAL, KINDS, STATES, SUCCEEDED
 
 if TYPE_CHECKING:
     from scheduler.engine.backends import Backends
@@ -41,7 +41,7 @@ def status_command(data: Path | None, as_json: bool) -> int:
     """
     from scheduler.engine.status import status_of
 
-    with _opened(data) as backends:
+    with opened(data) as backends:
         status = status_of(backends.database, backends.room)
     if as_json:
         print_json(status)
@@ -59,7 +59,7 @@ def schedules_command(everything: bool, data: Path | None, as_json: bool) -> int
     """List the schedules: state, how the last task ended and how long ago, next fire time (local to the schedule)."""
     from scheduler.engine.views import schedules_list
 
-    with _opened(data) as backends:
+    with opened(data) as backends:
         found = schedules_list(backends.database, retired=everything)
     if as_json:
         print_json(found)
@@ -99,7 +99,7 @@ def tasks_command(
     """
     from scheduler.engine.views import tasks_list
 
-    with _opened(data) as backends:
+    with opened(data) as backends:
         found = tasks_list(
             backends.database,
             kind=kind,
@@ -122,21 +122,26 @@ def tasks_command(
 
 @click.command("show")
 @click.argument("task_id", type=TASK_ID, metavar="ID")
+@click.option("--follow", is_flag=True, help="Show its progress until it has ended; exit status 1 unless it succeeds.")
 @data_option
 @json_option
-def show_command(task_id: int, data: Path | None, as_json: bool) -> int:
+def show_command(task_id: int, follow: bool, data: Path | None, as_json: bool) -> int:
     """One task, whole: its way through time, its attempts, arguments and result."""
     from scheduler.engine.views import task_of, zone_of
 
-    with _opened(data) as backends:
+    with opened(data) as backends:
         task = task_of(backends.database, task_id)
         zone = zone_of(backends.database, task_id)
+        if follow:
+            from scheduler.cli.follow import follow as follow_task
+
+            task = follow_task(lambda: task_of(backends.database, task_id), quiet=as_json)
     if as_json:
         print_json(task)
     else:
         for line in screens.task_screen(task, zone, utc_now(), term_width()):
             show(line)
-    return 0
+    return 0 if not follow or task["state"] == SUCCEEDED else 1
 
 
 @click.command("logs")
@@ -149,7 +154,7 @@ def logs_command(task_id: int, follow: bool, attempt: int | None, data: Path | N
     """What a task logged. With --json a list of {attempt, line}; with --follow one such object a line."""
     from scheduler.engine.views import task_of
 
-    with _opened(data) as backends:
+    with opened(data) as backends:
         task = task_of(backends.database, task_id)
         if attempt is not None and attempt > len(task["attempts"]) and not follow:
             raise NotFound(f"Task {task_id} has no attempt {attempt}; it has begun {len(task['attempts'])}")
@@ -172,7 +177,7 @@ def doctor_command(data: Path | None, as_json: bool) -> int:
 
     from scheduler.engine.doctor import examine
 
-    with _opened(data, any_version=True) as backends:
+    with opened(data, any_version=True) as backends:
         findings = examine(backends.database, backends.room)
     faults = [finding for finding in findings if not finding.ok]
     if as_json:
@@ -208,7 +213,7 @@ def settings_command(data: Path | None, as_json: bool) -> int:
 
 
 @contextmanager
-def _opened(data: Path | None, *, any_version: bool = False) -> Iterator[Backends]:
+def opened(data: Path | None, *, any_version: bool = False) -> Iterator[Backends]:
     """The backends inside the block, once a database is found there that this program can read."""
     from scheduler.engine.backends import Backends
     from scheduler.store.migrate import is_current

@@ -1,4 +1,4 @@
-"""`scheduler explain`: why a schedule ran at a moment, or did not."""
+"""`scheduler explain` and `backfill`: why a schedule ran at a moment, or did not; and running what it did not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from scheduler.cli.options import data_option, json_option, print_json, read_moment, settings_of
+from scheduler.cli.options import (
+    Moment,
+    data_option,
+    json_option,
+    print_json,
+    print_warnings,
+    read_moment,
+    settings_of,
+)
 from scheduler.clock import utc_now
 
 
@@ -37,6 +45,54 @@ def explain_command(name: str, time: str, data: Path | None, as_json: bool) -> i
             click.echo(f"  next fire time {word:<9}  {moment:%Y-%m-%d %H:%M:%S}Z")
     if found.task_id is not None:
         click.echo(f"  scheduler show {found.task_id}")
+    return 0
+
+
+@click.command("backfill")
+@click.argument("name")
+@click.option("--from", "first", type=Moment(), required=True, help="Fire times at or after: 2026-12-01T06:30 (UTC).")
+@click.option("--to", "last", type=Moment(), required=True, help='Fire times up to and with: 2026-12-02, "1h ago".')
+@click.option("--all", "everything", is_flag=True, help="Also those that succeeded; never what has not ended.")
+@click.option("--dry-run", is_flag=True, help="Only say how many, the first and the last.")
+@data_option
+@json_option
+def backfill_command(
+    name: str,
+    first: dt.datetime,
+    last: dt.datetime,
+    everything: bool,
+    dry_run: bool,
+    data: Path | None,
+    as_json: bool,
+) -> int:
+    """A task for each past fire time in a span that has not succeeded, as the schedule is now.
+
+    They run in the schedule's own queue, the oldest first, and one after the other unless the schedule lets its runs
+    overlap. At most 1,000 at once.
+    """
+    from scheduler.engine.apply import current_author
+    from scheduler.engine.backends import Backends
+    from scheduler.engine.backfill import Backfills
+    from scheduler.store.migrate import migrate
+
+    backends = Backends(settings_of(data))
+    migrate(backends.database)
+    actions = Backfills(backends.database, backends.room, current_author())
+    made = actions.backfill(name, first, last, everything=everything, dry_run=dry_run)
+    backends.close()
+    if as_json:
+        print_json({**made.as_json(), "dry_run": dry_run})
+        return 0
+    print_warnings(made.warnings)
+    count = len(made.fire_times)
+    if count:
+        span = f"{made.fire_times[0]:%Y-%m-%d %H:%M:%S}Z to {made.fire_times[-1]:%Y-%m-%d %H:%M:%S}Z"
+        what = "would get a task" if dry_run else f"got a task: {made.task_ids[0]} to {made.task_ids[-1]}"
+        click.echo(f"{name}: {count} fire time{'' if count == 1 else 's'}, {span}, {what}")
+    else:
+        click.echo(f"{name}: nothing to do in that span")
+    if made.left_out:
+        click.echo(f"left out: {made.left_out} that succeeded or {'has' if made.left_out == 1 else 'have'} not ended")
     return 0
 
 

@@ -24,6 +24,8 @@ from scheduler.cli.tables import (
     wrapped,
 )
 from scheduler.clock import iso, parse_iso
+from scheduler.rules.brief import brief
+from scheduler.rules.pace import pace_of
 from scheduler.rules.states import FINAL, RUNNING, STATES, SUCCEEDED
 
 LABEL = 11  # columns of the words at the left
@@ -82,8 +84,13 @@ def _status_lines(status: dict[str, Any], width: int, most: dict[str, int]) -> l
     )
     parts = flowed(_parts(status["parts"]), width - LABEL)
     lines += _labelled("parts", [*parts[:1], *([fit(" ".join(parts[1:]), width - LABEL)] if parts[1:] else [])], width)
+    alerts = [_alert(one, now) for one in status["alerts"]["newest"][:2]]
+    lines += _labelled(_numbered("alerts", status["alerts"]["open"]), alerts, width)
     if status["redis"] is not None:
         lines += _labelled("redis", [status["redis"]["message"]], width)
+    lines += _labelled("mail", _outbox(status["outbox"]), width)
+    if status["watchdog"] is not None:
+        lines += _labelled("watchdog", [_watchdog(status["watchdog"], now)], width)
     lines += _labelled("file", [line for one in status["files"][:2] for line in _file(one, width - LABEL)], width)
     return lines + _labelled("revision", [_revision(status["revision"], now)], width)
 
@@ -91,6 +98,28 @@ def _status_lines(status: dict[str, Any], width: int, most: dict[str, int]) -> l
 def _file(one: dict[str, Any], width: int) -> list[str]:
     """Why the file is not in force, in at most two lines."""
     return wrapped(one["message"], width)[:2]
+
+
+def _alert(one: dict[str, Any], now: dt.datetime) -> str:
+    told = f", told {', '.join(one['told'])}" if one["told"] else ""
+    why = f": {clean(one['why'])}" if one["why"] else ""
+    return f"{one['about']} {one['event']} since {moment_short(one['since'], now)}{told}{why}"
+
+
+def _outbox(outbox: dict[str, Any]) -> list[str]:
+    """Nothing when all is sent."""
+    told = []
+    if outbox["waiting"]:
+        told.append(f"{outbox['waiting']} waiting (oldest {seconds_brief(outbox['oldest_seconds'])})")
+    if outbox["given_up"]:
+        told.append(f"{outbox['given_up']} given up in 24 h")
+    line = ", ".join(told)
+    return [f"{line}: {outbox['last_error']}" if line and outbox["last_error"] else line] if line else []
+
+
+def _watchdog(watchdog: dict[str, Any], now: dt.datetime) -> str:
+    told = f"pinged {moment_short(watchdog['pinged_at'], now)}" if watchdog["pinged_at"] else "not pinged yet"
+    return f"{told}; {watchdog['trouble']}" if watchdog["trouble"] else told
 
 
 def _labelled(label: str, texts: Sequence[str], width: int) -> list[str]:
@@ -143,6 +172,9 @@ def _running(one: dict[str, Any]) -> str:
         told.append(seconds_brief(one["seconds"]))
     if one["progress"]:
         told.append(f"{bar(one['progress'], 10)} {progress_words(one['progress'])}".strip())
+        left = pace_of(one["progress"], dt.timedelta(seconds=one["seconds"] or 0)).left
+        if left:
+            told.append(f"{brief(left)} left")
     if one["stop_requested"]:
         told.append("asked to stop")
     return ", ".join(told)
@@ -234,10 +266,16 @@ def note_of(task: dict[str, Any]) -> str:
 def _result_words(result: dict[str, Any] | None) -> str:
     if result is None:
         return ""
+    if list(result) == ["files"]:
+        return ", ".join(_file_name(one) for one in result["files"])
     if list(result) == ["value"]:  # of a function that returned no dict
         return _compact(result["value"])
     numbers_first = sorted(result.items(), key=lambda item: (not isinstance(item[1], int | float), item[0]))
     return ", ".join(f"{name} {_compact(value)}" for name, value in numbers_first)
+
+
+def _file_name(file: Any) -> str:
+    return str(file["name"]) if isinstance(file, dict) and "name" in file else _compact(file)
 
 
 def _compact(value: Any) -> str:
@@ -263,8 +301,10 @@ def task_screen(task: dict[str, Any], zone: str | None, now: dt.datetime, width:
     for attempt in task["attempts"]:
         lines += ["", *_attempt(attempt, now, width)]
     lines += _json_block("args", task["args"], width)
-    if task["result"] is not None:
-        lines += _json_block("result", task["result"], width)
+    if task["artifacts"]:
+        lines += _files(task["artifacts"], width)
+    elif task["result"] is not None:
+        lines += _result(task, width)
     return [*lines, "", *_hints(task, width)]
 
 
@@ -335,11 +375,40 @@ def _attempt(attempt: dict[str, Any], now: dt.datetime, width: int) -> list[str]
     lines = [paint(head, None, bold=True), *wrapped(where.strip(), width, "  ")]
     if attempt["error_type"]:
         lines += wrapped(f"{attempt['error_type']}: {attempt['error_message'] or ''}", width, "  ")
+    for cause in attempt["causes"]:
+        lines += wrapped(f"caused by {cause['type']}: {cause['message']}", width, "  ")
     trace = [line for line in (attempt["traceback"] or "").splitlines() if line.strip()]
     if len(trace) > 1:
         lines.append("  … the last lines of the traceback:" if len(trace) > LAST_LINES else "  traceback:")
         lines += [fit("    " + clean(line.replace("\t", "    ")), width) for line in trace[-LAST_LINES:]]
     return lines
+
+
+def _result(task: dict[str, Any], width: int) -> list[str]:
+    """Text, a page and a link as they are; everything else as JSON."""
+    if task["result_kind"] not in ("text", "html", "link"):
+        return _json_block("result", task["result"], width)
+    text = "\n".join(filter(None, (task["result"].get("title"), task["result"]["value"])))
+    shown = text.splitlines()
+    lines = [line for one in shown[:MOST_JSON_LINES] for line in wrapped(clean(one) or " ", width, "  ")]
+    if len(shown) > MOST_JSON_LINES:
+        lines.append(f"  … {len(shown) - MOST_JSON_LINES} more lines: --json shows all")
+    return ["", paint(f"result ({task['result_kind']})", None, bold=True), *lines]
+
+
+def _files(artifacts: Sequence[dict[str, Any]], width: int) -> list[str]:
+    lines = ["", paint("files", None, bold=True)]
+    for one in artifacts:
+        kept = one["path"] if one["path"].startswith("/") else f"artifacts/{one['path']} in the data folder"
+        lines += wrapped(f"{one['id']}  {one['name']}, {one['media_type']}, {_size(one['size'])}: {kept}", width, "  ")
+    return lines
+
+
+def _size(number: int) -> str:
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number} bytes"
 
 
 def _json_block(label: str, value: Any, width: int) -> list[str]:

@@ -22,12 +22,15 @@ from scheduler.cli.options import (
     settings_of,
 )
 from scheduler.clock import utc_now
-from scheduler.engine.apply import Applied, apply, load_schedule_file, why_outdated
+from scheduler.engine.apply import Applied, apply, why_outdated
 from scheduler.engine.backends import Backends
 from scheduler.engine.loops import Stop
+from scheduler.engine.mailer import mail_settings_of
 from scheduler.engine.parts import run_dispatcher, run_keeper, run_worker
+from scheduler.engine.schedule_files import load_schedule_file
 from scheduler.engine.supervisor import DataFolder, Supervisor
 from scheduler.errors import DatabaseAway, FileFaults, PartAway, RedisAway, Refused, SettingFault, WrongUsage
+from scheduler.notify.mail import way_of
 from scheduler.rules.durations import parse_duration
 from scheduler.rules.states import KINDS
 from scheduler.settings import Settings
@@ -49,6 +52,7 @@ def up_command(duration: str | None, file: Path | None, data: Path | None, as_js
     schedule file, dispatcher, keeper and workers of each kind. Ctrl-C ends it, with a summary."""
     seconds = None if duration is None else _read_duration("--duration", duration)
     settings = settings_of(data, file)
+    mail_settings = mail_settings_of(settings)
     log_to_stderr(settings.log_level)
     folder = DataFolder(settings.data)
     folder.lock()
@@ -64,8 +68,7 @@ def up_command(duration: str | None, file: Path | None, data: Path | None, as_js
             _say(f"database    {backends.database.place}")
             _say(f"queue       {_place_of_queue(supervisor)}")
             _prepare(settings, backends)
-            if settings.smtp_url is None:
-                _say(f"mail        no SMTP server set: mails are kept in {settings.data / 'outbox'}")
+            _say(f"mail        {way_of(mail_settings)}")
             supervisor.start_parts()
             _say(f"running     {len(supervisor.parts)} parts; Ctrl-C ends it, `scheduler status` tells how it goes")
             supervisor.watch(stop, until)
@@ -102,6 +105,8 @@ def start_command(part: str, kind: str | None, patience: str | None, data: Path 
                 f"{name} is not set: parts that run by themselves need to be told. `scheduler up` does not."
             )
     log_to_stderr(settings.log_level)
+    if part == "keeper":
+        _say(f"mail        {way_of(mail_settings_of(settings))}")
     backends = Backends(settings)
     stop = Stop().listen()
     if not _wait_for_backends(backends, stop):

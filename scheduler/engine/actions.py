@@ -142,7 +142,9 @@ class Actions:
                 args=dict(old.args),
                 kind=old.kind,
                 queue=old.queue,
-                policy=policy.model_copy(update={"missed": Missed(run="none")}),
+                policy=policy.model_copy(
+                    update={"missed": Missed(run="none"), "max_running": _kind_spec(session, old.kind).max_running}
+                ),
                 now=now,
                 start_by=now + START_WITHIN,
                 requested_by=self.by,
@@ -254,4 +256,6 @@ def _policy_of_function(session: Session, function: TaskFunction, kind: KindSpec
     policies = (revision.book.get("retry_policies") or {}) if revision else {}
     found = policies.get(function.retry or "none")
     retry = Retry.model_validate(found) if found else Retry()
-    return TaskPolicy(retry=retry, timeout=timeout, overlap="allow", missed=Missed(run="none"))
+    return TaskPolicy(
+        retry=retry, timeout=timeout, overlap="allow", missed=Missed(run="none"), max_running=kind.max_running
+    )

@@ -20,16 +20,17 @@ from sqlalchemy.orm import Session
 
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.engine.pauses import hold, release, settle_past
-from scheduler.errors import Fault, FileFaults, RedisAway, Refused
+from scheduler.engine.schedule_files import last_touched
+from scheduler.errors import RedisAway, Refused
 from scheduler.kill_points import point
 from scheduler.rules.diff import is_mass_removal, key_changes
-from scheduler.rules.schedule_file import Loaded, load_book, source_text_hash
+from scheduler.rules.digests import is_digest, with_digests
+from scheduler.rules.schedule_file import source_text_hash
 from scheduler.rules.spec import Book, FilePause, ScheduleSpec
 from scheduler.rules.states import PLANNED, QUEUED
 from scheduler.store import schedules, tasks
 from scheduler.store.database import Database
 from scheduler.store.tables import Revision, Schedule, Task
-from scheduler.task_functions import Catalogue
 
 MOST_TOLD = 50  # schedules of which a revision keeps what changed, key by key
 
@@ -68,26 +69,6 @@ class Applied:
             if names
         ]
         return ", ".join([*parts, f"{self.unchanged} unchanged"])
-
-
-def read_schedule_file(path: Path) -> bytes:
-    """The file's bytes. Raises FileFaults, with the way to mend it, when it cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        why, hint = "there is no such file", "Write one, or name another with --file or SCHEDULER_FILE."
-    except IsADirectoryError:
-        why, hint = "this is a folder", "Name the file in it with --file or SCHEDULER_FILE."
-    except OSError as error:
-        why, hint = f"the file cannot be read: {error.strerror}", "Check its owner and mode."
-    raise FileFaults([Fault(str(path), 1, 1, "unreadable", why, hint)])
-
-
-def load_schedule_file(path: Path, catalogue: Catalogue, now: dt.datetime) -> tuple[bytes, Loaded]:
-    """The file's bytes and what they mean. Raises FileFaults only when it cannot be read at all."""
-    text = read_schedule_file(path)
-    loaded = load_book(text, file=str(path), functions=catalogue.functions, broken=catalogue.broken, now=now)
-    return text, loaded
 
 
 def apply(
@@ -133,7 +114,7 @@ def why_outdated(database: Database, path: Path, text: bytes) -> str | None:
     if latest is None or same is None or same.id == latest.id:
         return None
     try:
-        touched_at = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
+        touched_at = last_touched(path)
     except OSError:
         return None
     # A file that is mounted anew at each start (a ConfigMap) is always younger than a rollback; it undoes none.
@@ -166,7 +147,7 @@ class _Applying:
         self.rollback_to = rollback_to
         self.names_before = names_before
         self.session = session
-        self.book = book
+        self.book = with_digests(book)
         self.text = text.decode("utf-8", "replace")
         self.now = now
         self.latest = schedules.latest_revision(session)
@@ -256,7 +237,8 @@ class _Applying:
         return bool(self.known[name].spec.get("paused") != self._dump(name)["paused"])
 
     def _refuse_mass_removal(self, removed: list[Schedule], confirm: bool) -> None:
-        active = sum(schedule.retired_at is None for schedule in self.known.values())
+        active = sum(one.retired_at is None and not is_digest(one.name) for one in self.known.values())
+        removed = [one for one in removed if not is_digest(one.name)]
         if confirm or not is_mass_removal(len(removed), active):
             return
         command = "apply" if self.rollback_to is None else f"rollback {self.rollback_to}"

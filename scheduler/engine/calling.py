@@ -18,17 +18,21 @@ from types import FrameType
 from typing import Any
 
 from scheduler.context import Run, running
+from scheduler.engine.artifacts import Kept, keep_files
 from scheduler.engine.channel import storable
 from scheduler.engine.processes import peak_memory
 from scheduler.errors import SchedulerError
 from scheduler.rules.arguments import bind_arguments
-from scheduler.rules.results import encode_result
+from scheduler.rules.masking import Masker
+from scheduler.rules.results import encode_returned
 from scheduler.rules.states import CANCELLED, FAILED, TIMED_OUT
 from scheduler.store.tasks import AttemptEnd
 from scheduler.task_functions import Catalogue
 
 LONGEST_TRACEBACK = 60_000
 LONGEST_MESSAGE = 10_000
+MOST_CAUSES = 10
+LONGEST_CAUSE = 1_000  # characters of its message
 
 
 class TaskTimeout(BaseException):
@@ -48,6 +52,8 @@ class CallEnd:
     """How a function ended."""
 
     result: dict[str, Any] | None = None
+    result_kind: str | None = None
+    files: tuple[Kept, ...] = ()
     error: BaseException | None = None
     outcome: str = FAILED
     message: str | None = None
@@ -63,13 +69,33 @@ class CallEnd:
             return ()
         return tuple(kind.__name__ for kind in type(self.error).__mro__ if kind not in (object, BaseException))
 
-    def as_attempt_end(self) -> AttemptEnd:
+    def as_attempt_end(self, masker: Masker | None = None) -> AttemptEnd:
+        """The end for the attempt's row, what `masker` knows as secret made unreadable."""
+        masked = (masker or Masker()).text
         if self.stopped or self.error is None:
             return AttemptEnd(CANCELLED, peak_memory=peak_memory())
         message = self.message if self.message is not None else _message_of(self.error)
         return AttemptEnd(
-            self.outcome, type(self.error).__name__, message, _traceback_of(self.error), peak_memory=peak_memory()
+            self.outcome,
+            type(self.error).__name__,
+            masked(message)[:LONGEST_MESSAGE],
+            _last_part(masked(_traceback_of(self.error))),
+            peak_memory(),
+            [
+                {"type": type(one).__name__, "message": masked(_message_of(one))[:LONGEST_CAUSE]}
+                for one in self._causes()
+            ],
         )
+
+    def _causes(self) -> list[BaseException]:
+        """What the error was raised from, or while handling; the nearest first. A chain may lead back into itself."""
+        causes: list[BaseException] = []
+        seen, one = {id(self.error)}, _cause_of(self.error)
+        while one is not None and id(one) not in seen and len(causes) < MOST_CAUSES:
+            seen.add(id(one))
+            causes.append(one)
+            one = _cause_of(one)
+        return causes
 
 
 class Caller:
@@ -106,7 +132,11 @@ class Caller:
             arguments = bind_arguments(found.function, args)
             with running(replace(run, is_stop_requested=self._is_stop_requested)), self._interruptible(soft):
                 returned = _called(found.function, arguments)
-            return CallEnd(result=encode_result(returned), stopped=self._stop_seen)
+            encoded = encode_returned(returned)
+            result, kept = encoded.result, keep_files(encoded.files, run.settings, run.task_id, run.attempt)
+            if kept:
+                result = {"files": [one.told() for one in kept]}
+            return CallEnd(result, encoded.kind, tuple(kept), stopped=self._stop_seen)
         except TaskTimeout as error:
             return CallEnd(error=error, outcome=TIMED_OUT, message=f"still running after {soft:g} s, its timeout")
         except TaskStopped as error:
@@ -162,13 +192,23 @@ def _message_of(error: BaseException) -> str:
         text = str(error)
     except Exception:  # a __str__ that fails
         text = f"(its message cannot be shown: {type(error).__name__})"
-    return storable(text)[:LONGEST_MESSAGE]
+    return storable(text)
+
+
+def _cause_of(error: BaseException | None) -> BaseException | None:
+    if error is None:
+        return None
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _traceback_of(error: BaseException) -> str:
-    """The traceback from the task's own code on; its end, where the cause stands, when it is too long."""
+    """The traceback from the task's own code on."""
     frames = traceback.TracebackException.from_exception(error)
     while frames.stack and frames.stack[0].filename == __file__:
         frames.stack.pop(0)
-    text = storable("".join(frames.format()))
+    return storable("".join(frames.format()))
+
+
+def _last_part(text: str) -> str:
+    """Of a traceback that is too long its end, where the error stands."""
     return text if len(text) <= LONGEST_TRACEBACK else f"[…]\n{text[-LONGEST_TRACEBACK:]}"

@@ -15,9 +15,12 @@ from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import iso, utc_now
 from scheduler.engine.apply import Applied, apply
 from scheduler.engine.planner import pauses_of
+from scheduler.engine.schedule_files import read_schedule_file
 from scheduler.errors import FileFaults, NotFound
 from scheduler.rules.diff import BookDiff, diff_books
+from scheduler.rules.digests import with_digests
 from scheduler.rules.schedule_file import Loaded, load_book, source_text_hash
+from scheduler.rules.several_files import FOLDER, further_names
 from scheduler.rules.spec import Book, ScheduleSpec
 from scheduler.store import schedules
 from scheduler.store.database import Database
@@ -38,14 +41,14 @@ class Difference:
 def difference(database: Database | None, book: Book, text: bytes) -> Difference:
     """What the file would change of what is in force; all of it is new where there is no database yet."""
     if database is None:
-        return Difference(None, diff_books({}, book.schedules, utc_now()), {})
+        return Difference(None, diff_books({}, with_digests(book).schedules, utc_now()), {})
     with database.read() as session:
         now = schedules.now(session)
         latest = schedules.latest_revision(session)
         rows = schedules.all_schedules(session)
     # A spec of another version of this program cannot be read: then an apply writes it anew, and here it counts as new.
     old = {row.name: spec for row in rows if (spec := _read(row.spec)) is not None}
-    diff = diff_books(old, book.schedules, now)
+    diff = diff_books(old, with_digests(book).schedules, now)
     differing = {one.was or one.name for one in diff.schedules}
     held = {row.name: "; ".join(map(str, pauses_of(row))) for row in rows if row.name in differing and pauses_of(row)}
     same_text = latest is not None and latest.text_hash == source_text_hash(text)
@@ -110,6 +113,7 @@ class RolledBack:
     applied: Applied
     loaded: Loaded
     file_differs: bool  # the file on disk does not hold the text that is now in force
+    further: tuple[str, ...] = ()  # the names of the files beside the main one that the text holds
 
 
 def roll_back(
@@ -129,7 +133,12 @@ def roll_back(
     row = _row(database, number)
     text = row.text.encode("utf-8", "surrogatepass")
     loaded = load_book(
-        text, file=f"revision {number}", functions=catalogue.functions, broken=catalogue.broken, now=utc_now()
+        text,
+        file=f"revision {number}",
+        folder=f"revision {number}, {FOLDER}",
+        functions=catalogue.functions,
+        broken=catalogue.broken,
+        now=utc_now(),
     )
     if loaded.book is None:
         raise FileFaults(loaded.faults)
@@ -144,7 +153,7 @@ def roll_back(
         rollback_to=number,
         names_before=_names_now(database, number),
     )
-    return RolledBack(applied, loaded, _differs(file, row.text_hash))
+    return RolledBack(applied, loaded, _differs(file, row.text_hash), tuple(further_names(text)))
 
 
 def _names_now(database: Database, number: int) -> dict[str, str]:
@@ -161,6 +170,6 @@ def _names_now(database: Database, number: int) -> dict[str, str]:
 
 def _differs(file: Path, text_hash: str) -> bool:
     try:
-        return source_text_hash(file.read_bytes()) != text_hash
-    except OSError:
+        return source_text_hash(read_schedule_file(file)) != text_hash
+    except FileFaults:
         return True

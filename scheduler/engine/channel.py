@@ -1,14 +1,13 @@
 """Between a worker's parent and its child: lines of JSON one way, signals the other, and the lease's end in memory.
 
-The child says: idle; taking (task, attempt, token); running (soft, hard: its timeouts in seconds); progress; log (a
-line); ending, when the function has returned; free, when it is done with the task; bye, when it ends in good order.
+The child says: idle; taking (task, attempt, token); running (soft, hard: its timeouts in seconds; secrets: what its log
+must not show); progress; ending, when the function has returned; free, when it is done with the task; bye, when it ends
+in good order. What the function prints and logs goes another way (capture.py).
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import json
-import logging
 import math
 import mmap
 import os
@@ -21,7 +20,6 @@ from typing import Any
 from scheduler.clock import utc_now
 
 PROGRESS_EVERY = 0.5  # seconds
-LONGEST_LINE = 4_000  # characters of one line of the log
 
 
 class Deadline:
@@ -80,8 +78,9 @@ class FromChild:
 class ProgressTeller:
     """Tells the parent the progress of a run now and then, and keeps the latest for its end."""
 
-    def __init__(self, parent: ToParent) -> None:
+    def __init__(self, parent: ToParent, mask: Callable[[str], str] = str) -> None:
         self._parent = parent
+        self._mask = mask
         self._told_at = -math.inf
         self.latest: dict[str, Any] | None = None
 
@@ -89,31 +88,12 @@ class ProgressTeller:
         self.latest = {
             "done": _number(progress["done"]),
             "total": _number(progress["total"]),
-            "message": storable(progress["message"]),
+            "message": self._mask(storable(progress["message"])),
             "at": utc_now().isoformat(),
         }
         if time.monotonic() - self._told_at >= PROGRESS_EVERY:
             self._told_at = time.monotonic()
             self._parent.say("progress", progress=self.latest)
-
-
-class LogToParent(logging.Handler):
-    """Sends what a task logs to the parent, which keeps it even when the child is killed."""
-
-    def __init__(self, parent: ToParent, is_running: Callable[[], bool]) -> None:
-        super().__init__(logging.INFO)
-        self._parent = parent
-        self._is_running = is_running
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if not self._is_running():
-            return
-        try:
-            moment = dt.datetime.fromtimestamp(record.created, dt.UTC)
-            text = storable(record.getMessage())[:LONGEST_LINE].replace("\r", "").replace("\n", "\n    ")
-            self._parent.say("log", line=f"{moment:%H:%M:%S} {record.levelname} {text}")
-        except Exception:  # a record that cannot be formatted must not fail the task
-            self.handleError(record)
 
 
 def storable(text: str) -> str:

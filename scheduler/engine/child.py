@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -28,15 +28,18 @@ from scheduler.broker.rq_worker import JobFeed
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
 from scheduler.context import Run
+from scheduler.engine import artifacts
 from scheduler.engine.calling import CallEnd, Caller
-from scheduler.engine.channel import Deadline, LogToParent, ProgressTeller, ToParent
+from scheduler.engine.capture import ChildOutput, LogToParent, OutputPipes
+from scheduler.engine.channel import Deadline, ProgressTeller, ToParent
 from scheduler.engine.outcomes import Held, end_badly, end_well, register
 from scheduler.engine.processes import boot_seconds, die_with_parent, peak_memory
-from scheduler.engine.troubles import Pauses, tell
+from scheduler.engine.troubles import TELL_EVERY, Pauses, tell
 from scheduler.errors import DatabaseAway, RedisAway
 from scheduler.kill_points import point
 from scheduler.rules import overlap
 from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.masking import Masker, secrets_in
 from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.states import RUNNING
 from scheduler.settings import Settings
@@ -50,6 +53,7 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 2  # how long it waits for a job before it says that it lives
 LOOK_AGAIN = dt.timedelta(seconds=5)  # when a task whose lane is taken tries again, unless the lane is freed before
+SOON = dt.timedelta(milliseconds=50)  # by which a task may come early and is waited for: clocks differ by so much
 MOST_FREED = 20  # times a lane may be found free and taken again before the job is left to reconcile
 
 
@@ -68,15 +72,24 @@ class ChildPlan:
     host: str
     most_tasks: int
     most_seconds: float
+    masker: Masker = field(default_factory=Masker)
 
 
-def child_main(plan: ChildPlan, catalogue: Catalogue, channel: socket.socket, deadline: Deadline, parent: int) -> None:
+def child_main(
+    plan: ChildPlan,
+    catalogue: Catalogue,
+    channel: socket.socket,
+    deadline: Deadline,
+    parent: int,
+    pipes: OutputPipes | None = None,
+) -> None:
     """The whole life of a child process; never returns."""
     status = 1
     try:
         die_with_parent(parent)
         os.setpgid(0, 0)  # so that the parent can kill it with all it has started
-        status = Child(plan, catalogue, channel, deadline).run()
+        output = None if pipes is None else pipes.for_child()
+        status = Child(plan, catalogue, channel, deadline, output).run()
     except BaseException:
         log.exception("The worker's child ended by an error", extra={"event": "child_failed"})
     finally:
@@ -87,8 +100,16 @@ def child_main(plan: ChildPlan, catalogue: Catalogue, channel: socket.socket, de
 
 
 class Child:
-    def __init__(self, plan: ChildPlan, catalogue: Catalogue, channel: socket.socket, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        plan: ChildPlan,
+        catalogue: Catalogue,
+        channel: socket.socket,
+        deadline: Deadline,
+        output: ChildOutput | None = None,
+    ) -> None:
         self.plan = plan
+        self.output = output  # None: what functions print is not captured
         self.caller = Caller(catalogue)
         self.deadline = deadline
         self.lease = dt.timedelta(seconds=plan.settings.lease_seconds)
@@ -99,6 +120,7 @@ class Child:
         self.parent = ToParent(channel)
         self._ending = False
         self._waiting = False
+        self._told_early_at = -TELL_EVERY
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
@@ -106,7 +128,8 @@ class Child:
         """Take and run jobs until told to end, or replaced; the process's exit status."""
         self._listen_to_signals()
         threading.Thread(target=self._watch_deadline, name="deadline", daemon=True).start()
-        logging.getLogger().addHandler(LogToParent(self.parent, lambda: self.caller.is_in_function))
+        if self.output is not None:
+            logging.getLogger().addHandler(LogToParent(self.output))
         done, status, ran, began = "", "finished", 0, time.monotonic()
         pauses = Pauses()
         while not self._ending and ran < self.plan.most_tasks and time.monotonic() - began < self.plan.most_seconds:
@@ -163,12 +186,20 @@ class Child:
                 claimed, refusal = self._try_claim(task_id, attempt, token)
                 if claimed is None and refusal.why == "busy":
                     self._settle_busy(task_id, attempt, refusal)
+                elif claimed is None and refusal.why == "full":
+                    self._settle_full(task_id, attempt, refusal)
             except DatabaseAway as error:
                 tell("worker's child", error)
                 self._sleep(pauses.next())
                 continue
             if claimed is not None:
                 return claimed
+            if refusal.due_in is not None and refusal.due_in <= SOON:
+                self._sleep(refusal.due_in.total_seconds())
+                continue
+            if refusal.due_in is not None:
+                self._put_back(task_id, attempt, refusal.due_in)
+                return None
             if refusal.why != "freed" or freed == MOST_FREED:
                 return None
             freed += 1
@@ -222,13 +253,44 @@ class Child:
             tasks.put_off(session, task_id, due_at, decision.reason)
         register(self.room, [WaitingJob(task_id, attempt, self.plan.queue, due_at)])
 
+    def _settle_full(self, task_id: int, attempt: int, refusal: tasks.Refusal) -> None:
+        """Put off a task while as many of its kind run as may; one that ends wakes it."""
+        assert refusal.policy is not None
+        reason = (
+            f"{refusal.running} of kind {refusal.kind} run already; "
+            f"it waits for one to end (max_running: {refusal.policy['max_running']})"
+        )
+        with self.database.write() as session:
+            due_at = schedules.now(session) + LOOK_AGAIN
+            tasks.put_off(session, task_id, due_at, reason)
+        register(self.room, [WaitingJob(task_id, attempt, self.plan.queue, due_at)])
+
+    def _put_back(self, task_id: int, attempt: int, due_in: dt.timedelta) -> None:
+        """Let a job that came early wait on, by the clock of Redis: were that ahead of SQL's, it would come at once."""
+        try:
+            due_at = self.room.now() + due_in
+        except RedisAway as error:
+            tell("worker's child", error)
+            return  # reconcile puts it back
+        if time.monotonic() - self._told_early_at >= TELL_EVERY:
+            self._told_early_at = time.monotonic()
+            log.warning(
+                "Task %d came %.1f s early and waits on: Redis holds an older copy, or its clock is ahead of SQL's",
+                task_id,
+                due_in.total_seconds(),
+                extra={"event": "early_job_put_back", "task_id": task_id},
+            )
+        register(self.room, [WaitingJob(task_id, attempt, self.plan.queue, due_at)])
+
     # --- running ----------------------------------------------------------------------------------------------------
 
     def _run(self, claimed: Claimed) -> str:
         policy = TaskPolicy.model_validate(claimed.policy)
         soft, hard = policy.timeout.soft.total_seconds(), policy.timeout.hard.total_seconds()
-        self.parent.say("running", soft=soft, hard=hard)
-        progress = ProgressTeller(self.parent)
+        secrets = secrets_in(claimed.args)
+        masker = self.plan.masker.knowing(secrets)
+        self.parent.say("running", soft=soft, hard=hard, secrets=sorted(secrets))
+        progress = ProgressTeller(self.parent, masker.text)
         run = Run(
             task_id=claimed.task_id,
             attempt=claimed.attempt,
@@ -244,7 +306,7 @@ class Child:
         if boot_seconds() > self.deadline.get():
             log.warning("Task %d not begun: frozen since its claim, its lease has ended", claimed.task_id)
             return "canceled"  # the keeper ends the attempt; another may be under way
-        ended = self.caller.call(claimed.task, claimed.args, run, soft)
+        ended = self._call(claimed, run, soft)
         point("child.after_call")
         self.parent.say("ending")
         held = Held(
@@ -257,22 +319,39 @@ class Child:
             claimed.fire_time,
             claimed.started_at,
         )
-        return self._end(held, ended, progress.latest)
+        return self._end(held, ended, progress.latest, masker)
 
-    def _end(self, held: Held, ended: CallEnd, progress: dict[str, Any] | None) -> str:
+    def _call(self, claimed: Claimed, run: Run, soft: float) -> CallEnd:
+        """Call the function; what it prints and logs meanwhile is the attempt's."""
+        if self.output is None:
+            return self.caller.call(claimed.task, claimed.args, run, soft)
+        self.output.begin(claimed.token)
+        try:
+            return self.caller.call(claimed.task, claimed.args, run, soft)
+        finally:
+            self.output.end(claimed.token)
+
+    def _end(self, held: Held, ended: CallEnd, progress: dict[str, Any] | None, masker: Masker) -> str:
         """Record the end in SQL; waits while SQL is away, as long as the lease lasts."""
         values: dict[str, Any] = {} if progress is None else {"progress": progress}
+        result, attempt_end = masker.value(ended.result), ended.as_attempt_end(masker)
         pauses = Pauses()
         while True:
             try:
                 with self.database.write() as session:
                     if ended.is_success:
-                        jobs = end_well(session, held, ended.result, peak_memory=peak_memory(), **values)
+                        jobs = end_well(
+                            session,
+                            held,
+                            result,
+                            result_kind=ended.result_kind,
+                            files=ended.files,
+                            peak_memory=peak_memory(),
+                            **values,
+                        )
                         status = "finished"
                     else:
-                        followed = end_badly(
-                            session, held, ended.as_attempt_end(), error_names=ended.error_names, **values
-                        )
+                        followed = end_badly(session, held, attempt_end, error_names=ended.error_names, **values)
                         jobs = None if followed is None else followed[1]
                         status = "failed"
                 if jobs is None:
@@ -282,6 +361,8 @@ class Child:
                         held.attempt,
                         extra={"event": "end_superseded", "task_id": held.task_id},
                     )
+                    if ended.files:
+                        self._discard_files(held)
                 register(self.room, jobs or [])
                 return status
             except DatabaseAway as error:
@@ -291,6 +372,13 @@ class Child:
                     log.error("Task %d: its end could not be recorded within its lease", held.task_id)
                     return "failed"
                 time.sleep(pause)
+
+    def _discard_files(self, held: Held) -> None:
+        """Remove the files of an end that did not count, unless it was this very end that was recorded before."""
+        with self.database.read() as session:
+            known = artifacts.are_known(session, held.task_id, held.attempt)
+        if not known:
+            artifacts.discard(self.plan.settings, held.task_id, held.attempt)
 
     def _finish(self, done: str, status: str) -> None:
         try:

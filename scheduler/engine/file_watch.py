@@ -1,8 +1,9 @@
-"""Watches the schedule file and puts a good change in force; a bad one changes nothing and is told.
+"""Watches the schedule file, and the folder of further ones, and puts a good change in force; a bad one changes nothing
+and is told.
 
-By looking at it each second, through links: that sees an editor's rename, a ConfigMap's swap and a file on NFS, which a
-watch on the file itself misses. A change is taken once two looks in a row have found the same content, so that a file
-half written is never read as whole.
+By looking at them each second, through links: that sees an editor's rename, a ConfigMap's swap and a file on NFS, which
+a watch on the file itself misses. A change is taken once two looks in a row have found the same content of all files,
+so that one half written is never read as whole.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import iso, utc_now
-from scheduler.engine.apply import apply, read_schedule_file, why_outdated
+from scheduler.engine.apply import apply, why_outdated
+from scheduler.engine.schedule_files import read_schedule_file
 from scheduler.errors import FileFaults, Refused
 from scheduler.rules.schedule_file import load_book
 from scheduler.store.database import Database

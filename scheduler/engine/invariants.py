@@ -23,6 +23,8 @@ from scheduler.rules.fire_times import fire_times
 from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.states import FINAL, PLANNED, QUEUED, RETRYING, RUNNING, SUCCEEDED, UNFINISHED
 from scheduler.store import schedules
+from scheduler.store.mail_tables import WAITING, OutboxMessage
+from scheduler.store.outbox import GIVE_UP_AFTER, LEASE, LONGEST_PAUSE
 from scheduler.store.tables import Attempt, Revision, Schedule, Task
 from scheduler.store.types import Instant, micros
 
@@ -32,6 +34,7 @@ LEASE_LIMIT = dt.timedelta(seconds=90)  # the longest that a lost attempt may go
 LATE_LIMIT = dt.timedelta(seconds=60)  # after its grace, until a row that did not start is ended
 PLAN_LIMIT = dt.timedelta(minutes=5)
 EARLY_LIMIT = dt.timedelta(seconds=2)  # by which the clocks of SQL and Redis may differ
+MAIL_LIMIT = GIVE_UP_AFTER + LONGEST_PAUSE + LEASE  # by then the last try, at most a pause and a lease later, was made
 UNKNOWN_LIMIT = dt.timedelta(seconds=30)  # more than two rounds of reconcile
 MOST = 1000  # offenders looked for, of one rule
 FORECASTS = 1000  # planned rows whose fire time is computed anew
@@ -194,6 +197,20 @@ def _early(session: Session, now: dt.datetime) -> Offenders:
         yield f"task {row.id} began at {iso(row.started_at)}, before its fire time {iso(row.fire_time)}"
 
 
+def _above_limit(session: Session, now: dt.datetime) -> Offenders:
+    """Running tasks without a slot within their limit; that no two of a kind have the same is the index's to hold.
+
+    Each was planned with the limit of its time: those that ran when it was lowered may stay.
+    """
+    most = Task.policy["max_running"].as_integer()
+    query = (
+        select(Task.id, Task.kind, func.coalesce(Task.slot, 0).label("slot"), most.label("most"))
+        .where(Task.state == RUNNING, most.is_not(None), or_(Task.slot.is_(None), Task.slot > most))
+        .order_by(Task.id)
+    )
+    return _told(session, query, "task {id} of kind {kind} runs in place {slot} of {most}")
+
+
 # --- what is going on -----------------------------------------------------------------------------------------------
 
 
@@ -214,6 +231,17 @@ def _late(session: Session, now: dt.datetime) -> Offenders:
     )
     for row in session.execute(query.order_by(Task.id).limit(MOST)):
         yield f"task {row.id} of {row.schedule or row.task} was to start by {iso(row.start_by)}"
+
+
+def _old_mail(session: Session, now: dt.datetime) -> Offenders:
+    query = (
+        select(OutboxMessage.id, OutboxMessage.about, OutboxMessage.contact, OutboxMessage.created_at)
+        .where(OutboxMessage.state == WAITING, OutboxMessage.created_at < now - MAIL_LIMIT)
+        .order_by(OutboxMessage.id)
+    )
+    for row in session.execute(query.limit(MOST)):
+        whom = row.contact or "an address"
+        yield f"outbox row {row.id}, {row.about} to {whom}, has waited since {iso(row.created_at)}"
 
 
 def _left_of_retired(session: Session, now: dt.datetime) -> Offenders:
@@ -349,6 +377,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant("attempts-count-up", "attempts are numbered 1, 2, …", _attempt_numbers, WRITE_TO_US),
     Invariant("at-most-once", "no at_most_once task began twice", _started_twice, WRITE_TO_US),
     Invariant("no-overlap", "no two attempts of one lane ran at once", _overlaps, WRITE_TO_US),
+    Invariant("max-running", "of no kind more run than may", _above_limit, WRITE_TO_US),
     Invariant("one-end", "no task succeeded twice", _two_ends, WRITE_TO_US),
     Invariant("ends-agree", "tasks and their last attempts tell the same end", _ends_that_differ, WRITE_TO_US),
     Invariant("never-early", "no task began before its fire time", _early, "Set the clocks of the hosts by NTP."),
@@ -358,6 +387,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "removed-is-removed", "no removed schedule has tasks to start", _left_of_retired, "Apply the file again."
     ),
     Invariant("planned-ahead", "each schedule is planned at least up to 5 min ago", _behind, KEEPER),
+    Invariant("mail-goes", "no message has waited in the outbox for more than 24 h", _old_mail, KEEPER),
     Invariant("fires-as-written", "planned tasks fire when their schedules say", _no_occurrences, WRITE_TO_US),
 )
 

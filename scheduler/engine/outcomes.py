@@ -14,15 +14,19 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scheduler.broker.waiting_room import WaitingRoom
+from scheduler.engine import artifacts
 from scheduler.engine.pauses import hold
 from scheduler.errors import RedisAway
 from scheduler.kill_points import point
+from scheduler.rules import alerts
+from scheduler.rules.brief import brief
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.policy import TaskPolicy
+from scheduler.rules.results import JSON
 from scheduler.rules.retry import Ended, Verdict, after_attempt
 from scheduler.rules.states import CANCELLED, FAILED, LOST, RETRYING, SUCCEEDED
-from scheduler.store import schedules, tasks
-from scheduler.store.tables import Schedule, Task
+from scheduler.store import happenings, schedules, tasks
+from scheduler.store.tables import Attempt, Schedule, Task
 from scheduler.store.tasks import AttemptEnd
 
 log = logging.getLogger(__name__)
@@ -46,16 +50,29 @@ class Held:
     first_started_at: dt.datetime | None
 
 
-def end_well(session: Session, held: Held, result: dict[str, Any] | None, **values: Any) -> list[WaitingJob] | None:
+def end_well(
+    session: Session,
+    held: Held,
+    result: dict[str, Any] | None,
+    *,
+    result_kind: str | None = None,
+    files: Sequence[artifacts.Kept] = (),
+    **values: Any,
+) -> list[WaitingJob] | None:
     """Record a success with its result; the jobs to register after the commit, None when the attempt was superseded."""
+    values["result_kind"] = result_kind or (None if result is None else JSON)
     attempt_end = AttemptEnd(SUCCEEDED, peak_memory=values.pop("peak_memory", None))
     done = tasks.end(
         session, held.task_id, held.attempt, held.token, SUCCEEDED, attempt_end, result=result, error=None, **values
     )
     if not done:
         return None
+    artifacts.record(session, held.task_id, held.attempt, files)
     if held.schedule_id is not None:
-        schedules.clear_failures(session, held.schedule_id)
+        if schedules.clear_failures(session, held.schedule_id):
+            happenings.tell(session, alerts.RECOVERED, held.schedule_id, held.task_id)
+        if held.policy.too_fast is not None:
+            _tell_if_too_fast(session, held, held.policy.too_fast)
     return _those_who_wait(session, held)
 
 
@@ -85,7 +102,7 @@ def end_badly(
     if verdict.state == RETRYING and verdict.due_at is not None:
         jobs.append(WaitingJob(held.task_id, held.attempt + 1, held.queue, verdict.due_at, RETRYING))
     elif verdict.state in (FAILED, LOST) and held.schedule_id is not None:
-        _count_failure(session, held, verdict, now)
+        _count_failure(session, held, verdict, attempt_end, now)
     point("outcomes.before_commit")
     return verdict, jobs
 
@@ -143,17 +160,46 @@ def _next_fire_time(session: Session, held: Held) -> dt.datetime | None:
 
 
 def _those_who_wait(session: Session, held: Held) -> list[WaitingJob]:
-    """Let the tasks that wait for this one's lane come now instead of at their next look."""
+    """Let the tasks that wait for this one's lane, or its place among its kind, come now instead of at their next
+    look."""
     now = schedules.now(session)
     waiting = tasks.waiting_for_lane(session, held.task_id)
+    if held.policy.max_running is not None:
+        known = {job.task_id for job in waiting}
+        waiting += [job for job in tasks.waiting_for_slot(session, held.task_id) if job.task_id not in known]
+        waiting.sort(key=lambda job: job.task_id)  # two ends at once lock the rows in one order
     for job in waiting:
         tasks.put_off(session, job.task_id, now, "its turn has come")
     return [WaitingJob(job.task_id, job.attempt, job.queue, now, job.state) for job in waiting]
 
 
-def _count_failure(session: Session, held: Held, verdict: Verdict, now: dt.datetime) -> None:
+def _tell_if_too_fast(session: Session, held: Held, least: dt.timedelta) -> None:
+    attempt = select(Attempt.started_at, Attempt.ended_at)
+    row = session.execute(attempt.where(Attempt.task_id == held.task_id, Attempt.number == held.attempt)).one()
+    took = row.ended_at - row.started_at
+    if took < least:
+        why = f"it took {brief(took)}; less than {brief(least)} is too fast"
+        happenings.tell(session, alerts.TOO_FAST, held.schedule_id, held.task_id, why=why)
+
+
+def _error_line(attempt_end: AttemptEnd) -> str:
+    lines = [line.strip() for line in (attempt_end.error_message or "").splitlines() if line.strip()]
+    return ": ".join(filter(None, (attempt_end.error_type, lines[0] if lines else "")))
+
+
+def _count_failure(session: Session, held: Held, verdict: Verdict, attempt_end: AttemptEnd, now: dt.datetime) -> None:
     assert held.schedule_id is not None
     failures = schedules.count_failure(session, held.schedule_id)
+    happenings.tell(
+        session,
+        alerts.FAILED if verdict.state == FAILED else alerts.LOST,
+        held.schedule_id,
+        held.task_id,
+        in_a_row=failures,
+        attempts=held.attempt,
+        error=_error_line(attempt_end),
+        why=verdict.reason,
+    )
     most = held.policy.pause_after
     if most is None or failures < most:
         return
@@ -162,4 +208,5 @@ def _count_failure(session: Session, held: Held, verdict: Verdict, now: dt.datet
     if schedule is None or schedule.pause is not None or schedule.retired_at is not None:
         return
     hold(session, schedule, schedules.pause_fields("itself", why, now, None), now)
+    happenings.tell(session, alerts.PAUSED, held.schedule_id, held.task_id, why=why)
     log.warning("Schedule %s paused itself: %s", schedule.name, why, extra={"event": "schedule_paused_itself"})

@@ -8,17 +8,21 @@ import os
 import threading
 import time
 
+from scheduler.engine.alerts import Alerts
+from scheduler.engine.alerts import forget_old as forget_old_alerts
 from scheduler.engine.backends import Backends
 from scheduler.engine.dispatcher import Dispatcher
 from scheduler.engine.file_watch import FileWatch
 from scheduler.engine.loops import Stop, Ticker, Timer
+from scheduler.engine.mailer import MailThreads
 from scheduler.engine.parking import MISSING, Parking
 from scheduler.engine.planner import Planner
 from scheduler.engine.reconcile import Mended, Reconcile
 from scheduler.engine.troubles import Pauses, tell
+from scheduler.engine.watchdog import PING_EVERY, Watchdog
 from scheduler.engine.worker import Worker
 from scheduler.settings import Settings, environment_name, environment_of
-from scheduler.store import parts, schedules
+from scheduler.store import outbox, parts, schedules
 from scheduler.task_functions import find_task_functions
 
 log = logging.getLogger(__name__)
@@ -29,7 +33,9 @@ RECORDER_ENDS_WITHIN = 2.0
 LOOK_FOR_MEMORY_EVERY = 1.0
 LOOK_AT_FILE_EVERY = 1.0
 PARK_EVERY = 60.0  # within it the fire times that pass while a schedule is parked get their rows
+ALERT_EVERY = 10.0
 FORGET_EVERY = 3600.0
+FIRST_PING_AFTER = 20.0  # by then the other parts, started along with the keeper, have ticked
 
 
 def run_dispatcher(settings: Settings) -> None:
@@ -83,6 +89,12 @@ class Keeper:
         catalogue = find_task_functions(settings.task_packages)
         self.file_watch = FileWatch(settings.file, self.backends.database, self.backends.room, catalogue)
         self.parking = Parking(self.backends.database, self.backends.room, catalogue)
+        self.alerts = Alerts(
+            self.backends.database,
+            service=settings.name,
+            base_url=settings.base_url,
+            realert=dt.timedelta(seconds=settings.realert_seconds),
+        )
         self.mending = Timer("reconcile", settings.reconcile_seconds, self._mend)
         self.timers = [
             Timer("file", LOOK_AT_FILE_EVERY, self.file_watch.step),
@@ -90,12 +102,20 @@ class Keeper:
             Timer("planner", PLAN_EVERY, self.planner.step),
             Timer("memory", LOOK_FOR_MEMORY_EVERY, self._look_for_memory),
             self.mending,
+            Timer("alerts", ALERT_EVERY, self.alerts.step),
             Timer("housekeeping", FORGET_EVERY, self._keep_order),
         ]
+        self.mail = MailThreads(self.backends.database, settings)
+        self.watchdog: Watchdog | None = None
+        if settings.watchdog_url is not None:
+            self.watchdog = Watchdog(self.backends.database, settings.watchdog_url)
+            self.timers.append(Timer("watchdog", PING_EVERY, self.watchdog.step))
+            self.timers[-1].due = time.monotonic() + FIRST_PING_AFTER
         self.ticker = Ticker(self.backends.database, "keeper")
 
     def run(self, stop: Stop) -> None:
         """Go on until told to stop. Schedules that could not be planned get another chance: the program may be new."""
+        self.mail.start(stop)
         while not stop.is_set:
             for timer in self.timers:
                 timer.run_if_due()
@@ -105,9 +125,11 @@ class Keeper:
                     "file": str(self.file_watch.path),
                     "trouble": self.file_watch.trouble,
                     "text_hash": self.file_watch.text_hash,
+                    "watchdog": self.watchdog.details() if self.watchdog else None,
                 }
             )
             stop.wait(0.2)
+        self.mail.join()
         self.ticker.leave()
         self.backends.close()
 
@@ -124,13 +146,16 @@ class Keeper:
     def _keep_order(self) -> None:
         with self.backends.database.write() as session:
             parts.forget_old(session)
+            forget_old_alerts(session)
+            outbox.forget_old(session)
             schedules.unpark(session, but_not=MISSING)
 
     def _ages(self) -> dict[str, float | None]:
         """Seconds since each timer last got through."""
         now = time.monotonic()
         return {
-            timer.name: None if timer.last_done is None else round(now - timer.last_done, 1) for timer in self.timers
+            timer.name: None if timer.last_done is None else round(now - timer.last_done, 1)
+            for timer in (*self.timers, *self.mail.timers)
         }
 
 
@@ -139,9 +164,9 @@ def run_keeper(settings: Settings) -> None:
 
 
 def _set_environment(settings: Settings) -> None:
-    """What task functions may read of the settings; how to reach SQL and Redis is none of it."""
+    """What task functions may read of the settings; how to reach SQL, Redis and the watchdog is none of it."""
     values = environment_of(settings)
-    for name in ("redis_url", "database_url"):
+    for name in ("redis_url", "database_url", "watchdog_url"):
         variable = environment_name(name)
         for secret in (variable, f"{variable}_FILE"):
             os.environ.pop(secret, None)

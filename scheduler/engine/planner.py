@@ -17,11 +17,12 @@ from scheduler.engine.rows import OccurrenceRows
 from scheduler.engine.troubles import tell
 from scheduler.errors import RedisAway
 from scheduler.kill_points import point
+from scheduler.rules import alerts
 from scheduler.rules.jobs import WaitingJob
-from scheduler.rules.occurrences import Forecast, Pause, forecast
+from scheduler.rules.occurrences import Forecast, Occurrence, Pause, forecast
 from scheduler.rules.spec import ScheduleSpec
-from scheduler.rules.states import PLANNED
-from scheduler.store import schedules, tasks
+from scheduler.rules.states import MISSED, PLANNED
+from scheduler.store import happenings, schedules, tasks
 from scheduler.store.database import Database
 from scheduler.store.tables import PLANNED_FOR_EVER, Schedule
 
@@ -75,6 +76,7 @@ def plan(session: Session, behind: list[Schedule], now: dt.datetime, horizon: dt
     """
     rows: list[dict[str, Any]] = []
     marks: list[schedules.Planned] = []
+    missed: dict[int, list[Occurrence]] = {}
     for schedule in behind:
         try:
             spec = ScheduleSpec.model_validate(schedule.spec)
@@ -88,11 +90,26 @@ def plan(session: Session, behind: list[Schedule], now: dt.datetime, horizon: dt
         rows.extend(made.row(occurrence) for occurrence in foretold.occurrences)
         if foretold.gap is not None:
             tasks.add_gap(session, schedule.id, foretold.gap.first, foretold.gap.last, foretold.gap.count)
+        missed[schedule.id] = [one for one in foretold.occurrences if _is_told(one)]
         marks.append(schedules.Planned(schedule.id, foretold.planned_until or PLANNED_FOR_EVER, foretold.runs))
         _end_pauses(schedule, now)
     added = tasks.add(session, rows)
     schedules.move_planned_until(session, marks)
+    if added:
+        _tell_missed(session, missed, min(row.id for row in added))
     return [WaitingJob(row.id, 1, row.queue, row.due_at) for row in added if row.state == PLANNED]
+
+
+def _is_told(occurrence: Occurrence) -> bool:
+    """Whether somebody may want to hear of it: it was missed, and no later fire time counts instead."""
+    return occurrence.state == MISSED and occurrence.reason_code != "superseded"
+
+
+def _tell_missed(session: Session, missed: dict[int, list[Occurrence]], first_id: int) -> None:
+    """A happening for each schedule that missed something; a success from the row `first_id` on ends it."""
+    for schedule_id, ones in missed.items():
+        if ones:
+            happenings.tell(session, alerts.MISSED, schedule_id, first_id, count=len(ones), why=ones[-1].reason)
 
 
 def pause_of(schedule: Schedule) -> Pause | None:

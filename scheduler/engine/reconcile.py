@@ -10,7 +10,7 @@ import datetime as dt
 import logging
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
@@ -21,11 +21,12 @@ from scheduler.engine.handover import mend_keys, settle_handover
 from scheduler.engine.outcomes import Held, end_badly, register
 from scheduler.engine.troubles import tell
 from scheduler.kill_points import point
+from scheduler.rules import alerts
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.occurrences import judge_late
 from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.states import LOST, MISSED
-from scheduler.store import schedules, tasks
+from scheduler.store import happenings, schedules, tasks
 from scheduler.store.database import Database
 from scheduler.store.tables import Task
 from scheduler.store.tasks import AttemptEnd
@@ -189,8 +190,9 @@ def _judge(session: Session, rows: list[Any], now: dt.datetime, mended: Mended) 
     if policy is None:
         return []
     moments = [row.fire_time or row.due_at for row in rows]
-    fates = judge_late(policy.missed, moments, now)
+    fates = judge_late(policy.missed, {one: _due_at(row, policy) for one, row in zip(moments, rows, strict=True)}, now)
     withdrawn = []
+    missed: list[int] = []
     for row, moment in zip(rows, moments, strict=True):
         fate = fates[moment]
         if fate.start_by is not None and row.start_by >= now:
@@ -215,7 +217,19 @@ def _judge(session: Session, rows: list[Any], now: dt.datetime, mended: Mended) 
         if ended:
             mended.missed += 1
             withdrawn.append((row.id, 1, row.queue))
+            if code != "superseded":  # a later fire time counts instead, as the schedule wants it
+                missed.append(row.id)
+    if missed and rows[-1].schedule_id is not None:
+        happenings.tell(session, alerts.MISSED, rows[-1].schedule_id, missed[-1], count=len(missed), why=reason)
     return withdrawn
+
+
+def _due_at(row: Any, policy: TaskPolicy) -> dt.datetime:
+    """When a late task was first due: its row's `due_at` moves on while it waits for its lane."""
+    if row.fire_time is None:
+        return cast("dt.datetime", row.due_at)
+    allowed = policy.missed.within if row.origin == "catch_up" else policy.grace
+    return cast("dt.datetime", row.fire_time if allowed is None else row.start_by - allowed)
 
 
 def _policy_of(task_id: int, policy: dict[str, Any]) -> TaskPolicy | None:

@@ -14,15 +14,18 @@ from scheduler.clock import iso
 from scheduler.engine.planner import pause_of
 from scheduler.engine.views import unindexed
 from scheduler.errors import RedisAway
+from scheduler.rules import digests
 from scheduler.rules.brief import brief
 from scheduler.rules.states import FAILED, KINDS, LOST, PLANNED, QUEUED, RETRYING, RUNNING, UNFINISHED
-from scheduler.store import parts, schedules
+from scheduler.store import outbox, parts, schedules
 from scheduler.store.database import Database
+from scheduler.store.mail_tables import OPEN, Alert
 from scheduler.store.tables import Attempt, Part, Revision, Schedule, Task
 
 SILENT_AFTER = dt.timedelta(seconds=30)  # six ticks; a part that has not ticked for so long is dead or stuck
 LATE_AFTER = dt.timedelta(seconds=60)  # the promise: what is due starts within 60 s, but for the queue's own backlog
 SLOWEST = {"planner": dt.timedelta(seconds=60), "reconcile": dt.timedelta(seconds=120)}  # since they last got through
+MAIL_STUCK_AFTER = dt.timedelta(minutes=15)  # of the oldest message; a server that is away for less is everyday
 SPAN = dt.timedelta(hours=24)  # of the counts
 MOST = 20  # of any list
 MOST_FAILURES = 500  # looked back through for the moment a schedule began to fail
@@ -46,11 +49,14 @@ def status_of(database: Database, room: WaitingRoom | None) -> dict[str, Any]:
             "parked": parked_schedules(session),
             "parts": parts_of(session, now),
             "revision": _revision(session),
+            "alerts": _alerts(session),
         }
         status["files"] = files_not_in_force(session, status["parts"])
+        status["watchdog"] = _watchdog(status["parts"])
+        status["outbox"] = _outbox(session, now)
         status["late_count"] = _late_count(session, now)
         status["running_count"] = _count(session, Task.state == RUNNING)
-        idle = _kinds_without_worker(session, status["parts"])
+        idle = kinds_without_worker(session, status["parts"])
     status["redis"] = _redis(room, [one["queue"] for one in status["waiting"]])
     status["problems"] = _problems(status, idle)
     status["ok"] = not status["problems"]
@@ -88,7 +94,8 @@ def _age(keeper: dict[str, Any], timer: str) -> float | None:
 def _count_schedules(session: Session) -> dict[str, int]:
     held = or_(Schedule.pause.is_not(None), Schedule.file_pause.is_not(None))
     state = case((Schedule.parked.is_not(None), "parked"), (held, "paused"), else_="active")
-    query = select(state, func.count()).where(Schedule.retired_at.is_(None)).group_by(state)
+    of_file = Schedule.retired_at.is_(None) & ~Schedule.name.startswith(digests.PREFIX)  # no digest is a schedule of it
+    query = select(state, func.count()).where(of_file).group_by(state)
     found = {name: int(number) for name, number in session.execute(query)}
     failing = select(func.count()).where(Schedule.retired_at.is_(None), Schedule.failures_in_a_row > 0)
     return {
@@ -169,6 +176,32 @@ def parked_schedules(session: Session) -> list[dict[str, Any]]:
         .limit(MOST)
     )
     return [{"schedule": row.name, "why": row.parked} for row in session.execute(query)]
+
+
+def _alerts(session: Session) -> dict[str, Any]:
+    """How many alerts are open, and the newest of them."""
+    is_open = Alert.state == OPEN
+    query = (
+        select(Alert.event, Alert.opened_at, Alert.told_at, Alert.times, Alert.details)
+        .where(is_open)
+        .order_by(Alert.opened_at.desc(), Alert.id.desc())
+        .limit(MOST)
+    )
+    return {
+        "open": session.execute(select(func.count()).select_from(Alert).where(is_open)).scalar_one(),
+        "newest": [
+            {
+                "event": row.event,
+                "about": row.details.get("schedule") or row.details.get("name") or "",
+                "since": iso(row.opened_at),
+                "told_at": iso(row.told_at),
+                "times": row.times,
+                "why": row.details.get("error") or row.details.get("why") or "",
+                "told": row.details.get("told", []),
+            }
+            for row in session.execute(query)
+        ],
+    }
 
 
 def _revision(session: Session) -> dict[str, Any] | None:
@@ -339,7 +372,24 @@ def files_not_in_force(session: Session, seen: Iterable[dict[str, Any]]) -> list
     return found
 
 
-def _kinds_without_worker(session: Session, seen: list[dict[str, Any]]) -> list[str]:
+def _outbox(session: Session, now: dt.datetime) -> dict[str, Any]:
+    found = outbox.counts(session, now)
+    return {
+        "waiting": found.waiting,
+        "oldest_seconds": None if found.oldest is None else _seconds(found.oldest),
+        "given_up": found.given_up,
+        "last_error": found.last_error,
+    }
+
+
+def _watchdog(seen: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+    """When a keeper last called the watchdog, and what kept it from that since; None when none is set."""
+    told = [one["details"].get("watchdog") for one in seen if one["part"] == "keeper" and not one["silent"]]
+    known: list[dict[str, Any]] = [one for one in told if one]
+    return max(known, key=lambda one: one["pinged_at"] or "", default=None)
+
+
+def kinds_without_worker(session: Session, seen: list[dict[str, Any]]) -> list[str]:
     """The kinds that have tasks to run, now or later, and no worker that ticks."""
     return [
         kind
@@ -379,6 +429,9 @@ def _problems(status: dict[str, Any], idle: list[str]) -> list[str]:
     ]
     if any(one["refused"] for one in status["files"]):
         found.append("schedule file refused")
+    mail_age = status["outbox"]["oldest_seconds"] or 0.0
+    if mail_age > MAIL_STUCK_AFTER.total_seconds():
+        found.append(f"mail stuck for {_brief(mail_age)}")
     seen = status["parts"]
     if not any(not one["silent"] for one in seen):
         return [*found, f"{_silence(seen)}: {SERVICE_DOWN}"]

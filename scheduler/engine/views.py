@@ -19,12 +19,14 @@ from scheduler.clock import iso
 from scheduler.engine.planner import pause_of
 from scheduler.errors import NotFound
 from scheduler.rules.fire_times import fire_times
+from scheduler.rules.masking import mask_arguments
+from scheduler.rules.results import FILE
 from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.states import CANCELLED, FINAL, PLANNED, STATES, UNFINISHED
 from scheduler.rules.words import in_words
 from scheduler.store import schedules
 from scheduler.store.database import Database
-from scheduler.store.tables import PLANNED_FOR_EVER, Attempt, LogChunk, Schedule, Task
+from scheduler.store.tables import PLANNED_FOR_EVER, Artifact, Attempt, LogChunk, Schedule, Task
 
 
 def unindexed(column: Any) -> ColumnElement[Any]:
@@ -195,17 +197,40 @@ def _tasks(session: Session, tasks: Sequence[Task]) -> list[dict[str, Any]]:
         query = select(Attempt).where(Attempt.task_id.in_(ids[start : start + 500]))
         for one in session.scalars(query.order_by(Attempt.task_id, Attempt.number)):
             attempts.setdefault(one.task_id, []).append(_attempt(one))
-    return [_task(task, attempts.get(task.id, [])) for task in tasks]
+    files = _artifacts(session, [task.id for task in tasks if task.result_kind == FILE])
+    return [_task(task, attempts.get(task.id, []), files.get(task.id, [])) for task in tasks]
 
 
-def _task(task: Task, attempts: list[dict[str, Any]]) -> dict[str, Any]:
+def _artifacts(session: Session, ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+    files: dict[int, list[dict[str, Any]]] = {}
+    for start in range(0, len(ids), 500):
+        query = select(Artifact).where(Artifact.task_id.in_(ids[start : start + 500])).order_by(Artifact.id)
+        for one in session.scalars(query):
+            files.setdefault(one.task_id, []).append(_artifact(one))
+    return files
+
+
+def _artifact(artifact: Artifact) -> dict[str, Any]:
+    return {
+        "id": artifact.id,
+        "attempt": artifact.attempt,
+        "name": artifact.name,
+        "media_type": artifact.media_type,
+        "size": artifact.size,
+        "sha256": artifact.sha256,
+        "path": artifact.path,
+        "created_at": iso(artifact.created_at),
+    }
+
+
+def _task(task: Task, attempts: list[dict[str, Any]], artifacts: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "id": task.id,
         "kind": task.kind,
         "origin": task.origin,
         "schedule": task.schedule,
         "task": task.task,
-        "args": task.args,
+        "args": mask_arguments(task.args),
         "fire_time": iso(task.fire_time),
         "due_at": iso(task.due_at),
         "start_by": iso(task.start_by),
@@ -218,6 +243,8 @@ def _task(task: Task, attempts: list[dict[str, Any]]) -> dict[str, Any]:
         "finished_at": iso(task.finished_at),
         "attempts": attempts,
         "result": task.result,
+        "result_kind": task.result_kind,
+        "artifacts": artifacts,
         "error": task.error,
         "progress": task.progress,
         "queue": task.queue,
@@ -239,6 +266,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "outcome": attempt.outcome,
         "error_type": attempt.error_type,
         "error_message": attempt.error_message,
+        "causes": attempt.causes or [],
         "traceback": attempt.traceback,
         "peak_memory": attempt.peak_memory,
     }

@@ -21,9 +21,11 @@ from types import FrameType
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from scheduler.broker.rq_worker import RqWorker
 from scheduler.engine.backends import Backends
+from scheduler.engine.capture import OutputPipes, OutputStream
 from scheduler.engine.channel import Deadline, FromChild
 from scheduler.engine.child import ChildPlan, child_main
 from scheduler.engine.loops import leave
@@ -32,6 +34,8 @@ from scheduler.engine.processes import boot_seconds, kill_group, kill_left_over
 from scheduler.engine.troubles import Pauses, tell
 from scheduler.errors import DatabaseAway, RedisAway
 from scheduler.kill_points import point
+from scheduler.rules.log_lines import KeptLines, Piece, clean_line
+from scheduler.rules.masking import Masker, known_secrets
 from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.states import CANCELLED, FAILED, LOST, RUNNING, TIMED_OUT
 from scheduler.settings import Settings
@@ -51,7 +55,7 @@ TICK_SECONDS = 5.0
 RQ_BEAT_SECONDS = 30.0
 QUEUE_LOOK_SECONDS = 10.0
 LINES_AT_ONCE = 64
-MOST_LOG_LINES = 10_000  # of one attempt; what comes after is counted, not kept
+MOST_UNWRITTEN = 20  # logs of ended attempts that wait for SQL to come back
 FORK_PAUSES = 0.2, 30.0  # seconds, first and longest, before a child that died without a task is forked again
 
 # A child of these kinds runs one task and ends; of the others it stays warm.
@@ -76,9 +80,8 @@ class Current:
     stop_by: str = ""
     killed_for: str = ""  # timeout, stop, shutdown, lease
     progress: dict[str, Any] | None = None
-    lines: list[str] = field(default_factory=list)
-    kept_lines: int = 0
-    dropped_lines: int = 0
+    masker: Masker = field(default_factory=Masker)
+    log: KeptLines = field(default_factory=KeptLines)
     written_at: float = 0.0
 
 
@@ -98,7 +101,10 @@ class Worker:
         self.deadline = Deadline()
         self.current: Current | None = None
         self.unrecorded: list[tuple[Current, AttemptEnd]] = []
+        self.unwritten: list[Current] = []
+        self.masker = Masker(known_secrets(os.environ, vars(settings)))
         self._child = 0
+        self._output: list[OutputStream] = []
         self._from_child: FromChild | None = None
         self._selector = selectors.DefaultSelector()
         self._stopping_since: float | None = None
@@ -120,6 +126,7 @@ class Worker:
             self._reap()
             self._look_after_current()
             self._record_rest()
+            self._write_rest()
             self._keep_registered()
             if self._stopping_since is not None:
                 if not self._child:
@@ -131,6 +138,7 @@ class Worker:
 
     def _fork(self) -> None:
         ours, theirs = socket.socketpair()
+        pipes = OutputPipes()
         plan = ChildPlan(
             self.settings,
             self.backends.redis_url,
@@ -139,6 +147,7 @@ class Worker:
             self.host,
             1 if self.kind in FORKED_FOR_EACH else MOST_TASKS,
             MOST_SECONDS,
+            self.masker,
         )
         self.deadline.set(0)
         parent = os.getpid()
@@ -146,12 +155,15 @@ class Worker:
         if child == 0:
             ours.close()
             self._selector.close()
-            child_main(plan, self.catalogue, theirs, self.deadline, parent)
+            child_main(plan, self.catalogue, theirs, self.deadline, parent, pipes)
         theirs.close()
         ours.setblocking(False)
         self._child, self._from_child, self._said_bye = child, FromChild(ours), False
         self._child_said_at = boot_seconds()
         self._selector.register(ours, selectors.EVENT_READ)
+        self._output = pipes.for_parent()
+        for stream in self._output:
+            self._selector.register(stream, selectors.EVENT_READ)
         point("worker.after_fork")
 
     # --- hearing the child ------------------------------------------------------------------------------------------
@@ -160,9 +172,17 @@ class Worker:
         """Read what the child says; waits a moment when it says nothing."""
         if self._from_child is None:
             time.sleep(LOOK_SECONDS / 5)
-            return
-        if self._selector.select(LOOK_SECONDS):
-            self._read_channel()
+        elif self._selector.select(LOOK_SECONDS):
+            self._read_channel()  # before the output: who begins a task says so here first
+        self._read_output()
+
+    def _read_output(self) -> None:
+        """Take a bounded piece of what the child has printed; its function waits while more is there."""
+        token = self.current.token if self.current else ""
+        for stream in self._output:
+            self._keep_lines(stream, stream.read(token))
+            if not stream.is_open and stream in self._selector.get_map():
+                self._selector.unregister(stream)
 
     def _read_channel(self) -> None:
         assert self._from_child is not None
@@ -193,24 +213,36 @@ class Worker:
             now = boot_seconds()
             current.is_running = True
             current.kill_at = now + message["hard"]
+            current.masker = self.masker.knowing(message["secrets"])
             current.renew_at = now + self.settings.renew_seconds
             current.stop_look_at = now + STOP_LOOK_SECONDS
         elif word == "ending":
             current.kill_at = None  # the function has returned; what is left is to record it, while the lease lasts
         elif word == "progress":
             current.progress = message["progress"]
-        elif word == "log":
-            self._keep_line(current, message["line"])
         elif word == "free":
-            self._write_notes(current)
+            self._close_log(current)
             self.current = None
 
-    def _keep_line(self, current: Current, line: str) -> None:
-        if current.kept_lines >= MOST_LOG_LINES:
-            current.dropped_lines += 1
+    def _keep_lines(self, stream: OutputStream, pieces: list[Piece]) -> None:
+        current = self.current
+        if current is None or not pieces:
             return
-        current.kept_lines += 1
-        current.lines.append(line)
+        stamp = time.strftime("%H:%M:%S", time.gmtime())
+        for text, is_record in pieces:
+            if current.log.is_full():
+                current.log.left_out += 1
+                continue
+            line = text if is_record else f"{stamp} {stream.level} {clean_line(text)}".rstrip()
+            current.log.add(current.masker.text(line))
+
+    def _close_log(self, current: Current) -> None:
+        """Keep the last lines of an attempt that has ended."""
+        for stream in self._output:
+            self._keep_lines(stream, stream.read_rest(current.token))
+        current.log.close()
+        if not self._write_notes(current):
+            self.unwritten = [*self.unwritten, current][-MOST_UNWRITTEN:]
 
     # --- looking after the task -------------------------------------------------------------------------------------
 
@@ -219,7 +251,7 @@ class Worker:
         if current is None or not current.is_running or not self._child:
             return
         now = boot_seconds()
-        if now - current.written_at >= WRITE_SECONDS or len(current.lines) >= LINES_AT_ONCE:
+        if now - current.written_at >= WRITE_SECONDS or len(current.log.waiting) >= LINES_AT_ONCE:
             self._write_notes(current)
         if current.killed_for:
             return
@@ -291,15 +323,12 @@ class Worker:
             current.stop_urged = True
             self._signal(signal.SIGUSR2)
 
-    def _write_notes(self, current: Current) -> None:
-        """Write the log lines and the progress that have come."""
+    def _write_notes(self, current: Current) -> bool:
+        """Write the log lines and the progress that have come; False when SQL is away: they are kept until then."""
         current.written_at = boot_seconds()
-        lines, progress = current.lines, current.progress
-        if current.dropped_lines and current.kept_lines == MOST_LOG_LINES:
-            lines = [*lines, f"[more than {MOST_LOG_LINES} lines: the rest is not kept]"]
-            current.kept_lines += 1  # said once
+        lines, progress = current.log.waiting, current.progress
         if not lines and progress is None:
-            return
+            return True
         try:
             with self.database.write() as session:
                 if lines:
@@ -307,8 +336,16 @@ class Worker:
                 if progress is not None:
                     tasks.write_progress(session, current.task_id, current.token, progress)
         except DatabaseAway:
-            return  # kept for the next time
-        current.lines, current.progress = [], None
+            return False
+        except IntegrityError:
+            log.debug("Task %d has been deleted; its log goes nowhere", current.task_id)
+        current.log.waiting, current.progress = [], None
+        return True
+
+    def _write_rest(self) -> None:
+        """Write what is left of the logs of attempts that ended while SQL was away."""
+        if self.unwritten and self._is_time("notes", WRITE_SECONDS):
+            self.unwritten = [current for current in self.unwritten if not self._write_notes(current)]
 
     def _kill(self, why: str) -> None:
         if self.current is not None:
@@ -334,10 +371,11 @@ class Worker:
         self._hear_last_words()
         kill_left_over(pid)
         self._child = 0
-        current, self.current = self.current, None
+        current = self.current
         if current is not None:
             point("worker.after_death")
-            self._write_notes(current)
+            self._close_log(current)
+            self.current = None
             self.unrecorded.append((current, _end_of(current, status)))
             self._fork_at = 0.0
         elif self._said_bye:
@@ -346,6 +384,14 @@ class Worker:
             pause = self._pauses.next()
             log.warning("The worker's child %s; a new one in %.1f s", _how(status), pause)
             self._fork_at = boot_seconds() + pause
+        self._close_output()
+
+    def _close_output(self) -> None:
+        for stream in self._output:
+            if stream in self._selector.get_map():
+                self._selector.unregister(stream)
+            stream.close()
+        self._output = []
 
     def _hear_last_words(self) -> None:
         """What the dead child said last. Not until the channel closes: a process it left behind may hold it open."""
@@ -468,6 +514,7 @@ class Worker:
             if not self.unrecorded:
                 break
             time.sleep(0.3)
+        self._write_rest()
         leave(self.database, self.name)
         if self.rq is not None:
             with suppress(RedisAway):  # RQ forgets a worker that is silent

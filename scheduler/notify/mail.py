@@ -23,7 +23,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email import message_from_bytes
-from email.headerregistry import Address
+from email.headerregistry import Address, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
 from email.utils import make_msgid
 from pathlib import Path
@@ -48,6 +48,11 @@ class MailFault(SchedulerError):
 
 class MailRefused(MailFault):
     """The mail server refuses the mail for good, or cannot be trusted with it."""
+
+
+class MailWayClosed(MailRefused):
+    """The mail server cannot be trusted or lets us not in, which is the fault of no mail: it may go when that is
+    mended."""
 
 
 class MailServerAway(PartAway):
@@ -99,6 +104,15 @@ class MailSettings:
                 'set SCHEDULER_MAIL_FROM to an address that may send there, such as "Jobs <jobs@example.org>"'
             )
         return cls(sender, Path(environ.get("SCHEDULER_DATA") or "var") / "outbox", server)
+
+
+def way_of(settings: MailSettings) -> str:
+    """By which way mails go, in one line; without the password."""
+    if settings.server is None:
+        return f"no SMTP server set: mails are kept in {settings.outbox}"
+    server = settings.server
+    security = {"none": "not encrypted", "starttls": "STARTTLS", "tls": "TLS"}[server.security]
+    return f"by {server} ({security}), from {clean_header(settings.sender)}"
 
 
 @dataclass(frozen=True)
@@ -177,7 +191,33 @@ def clean_header(text: str, longest: int = 200) -> str:
 
 def stable_message_id(key: str, sender: str) -> str:
     """A Message-ID that is always the same for the same `key`, so that receivers can tell a mail sent twice."""
-    return f"<{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}@{_domain(sender)}>"
+    return message_id_of(hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:40], sender)
+
+
+def message_id_of(mark: str, sender: str) -> str:
+    """The Message-ID whose left half is `mark`."""
+    return f"<{mark}@{_domain(sender)}>"
+
+
+class _Unbroken(UnstructuredHeader):
+    """A header of words that must stay as they are: Python would write a long one as an encoded word, which no mail
+    program takes for a Message-ID or a link."""
+
+    def fold(self, *, policy: email.policy.Policy) -> str:
+        value = str(self)
+        if not value.isascii():
+            return str(super().fold(policy=policy))  # type: ignore[misc]
+        return f"{self.name}: " + f"{policy.linesep} ".join(value.split()) + policy.linesep  # type: ignore[attr-defined]
+
+
+def _policy() -> email.policy.EmailPolicy[EmailMessage]:
+    registry = HeaderRegistry()
+    for name in ("in-reply-to", "references", "list-unsubscribe"):
+        registry.map_to_type(name, _Unbroken)  # type: ignore[arg-type]
+    return email.policy.default.clone(header_factory=registry)
+
+
+POLICY = _policy()
 
 
 def build_message(
@@ -202,7 +242,7 @@ def build_message(
     of anything.
     """
     recipients = _read_recipients(to)
-    message = EmailMessage()
+    message = EmailMessage(policy=POLICY)
     _set_addresses(message, "From", _read_addresses(sender, "the sender", just_one=True))
     _set_addresses(message, "To", recipients)
     if reply_to:
@@ -390,15 +430,26 @@ def _quoted(text: str) -> str:
 # Sending
 
 
-def send(message: EmailMessage, settings: MailSettings) -> Delivery:
+def recipients_of(message: EmailMessage) -> list[str]:
+    """The bare addresses that a mail from `build_message` goes to."""
+    return [address.addr_spec for address in message["To"].addresses]
+
+
+def is_for_good(answer: str) -> bool:
+    """Whether what a server said about a recipient (`Delivery.refused`) will not change by trying again."""
+    return not answer.startswith("4")
+
+
+def send(message: EmailMessage, settings: MailSettings, only_to: Sequence[str] | None = None) -> Delivery:
     """Hand a mail from `build_message` to the server, or put it into the outbox when there is no server.
 
+    `only_to` are those of its recipients that have not got it yet; without it all.
     A mail that some recipients get and others do not counts as sent; `refused` says whom the server did not take.
     Raises MailRefused when trying again cannot help, and MailServerAway when it can.
     """
     if settings.server is None:
         return Delivery(message["Message-ID"], "outbox", file=_put_into_outbox(message, settings.outbox))
-    return Delivery(message["Message-ID"], "smtp", refused=_hand_in(message, settings.server))
+    return Delivery(message["Message-ID"], "smtp", refused=_hand_in(message, settings.server, only_to))
 
 
 def _put_into_outbox(message: EmailMessage, outbox: Path) -> Path:
@@ -429,8 +480,8 @@ def _put_into_outbox(message: EmailMessage, outbox: Path) -> Path:
             Path(temporary).unlink(missing_ok=True)
 
 
-def _hand_in(message: EmailMessage, server: SmtpServer) -> dict[str, str]:
-    recipients = [address.addr_spec for address in message["To"].addresses]
+def _hand_in(message: EmailMessage, server: SmtpServer, only_to: Sequence[str] | None) -> dict[str, str]:
+    recipients = recipients_of(message) if only_to is None else list(only_to)
     sender = message["From"].addresses[0].addr_spec
     try:
         with _session(server) as smtp:
@@ -448,17 +499,14 @@ def _hand_in(message: EmailMessage, server: SmtpServer) -> dict[str, str]:
     except smtplib.SMTPNotSupportedError as error:
         what = str(error).rstrip(".")
         hint = "use its TLS port with smtps://, or starttls=never if the way there is safe"
-        raise MailRefused(f"{server} lacks what is needed ({what}), so nothing was sent; {hint}") from error
+        raise MailWayClosed(f"{server} lacks what is needed ({what}), so nothing was sent; {hint}") from error
     except smtplib.SMTPResponseException as error:  # at the greeting, STARTTLS, log-in, sender or text
         code = error.smtp_code
         if code < 0:
             raise _away(server, "what it says is no SMTP") from error
-        hint = (
-            "check user and password" if isinstance(error, smtplib.SMTPAuthenticationError) else "see the server's log"
-        )
-        raise _failure(code >= 500, f"{server} refuses the mail ({_answer(code, error.smtp_error)})", hint) from error
+        raise _refusal(server, error) from error
     except ssl.SSLCertVerificationError as error:
-        raise MailRefused(
+        raise MailWayClosed(
             f"{server} cannot prove who it is ({error.verify_message.rstrip('.')}), so nothing was sent; "
             "use the host name in its certificate, and add its authority to the trusted ones (SSL_CERT_FILE)"
         ) from error
@@ -516,6 +564,16 @@ def _watch(smtp: smtplib.SMTP, seconds: float) -> threading.Timer:
     timer.daemon = True
     timer.start()
     return timer
+
+
+def _refusal(server: SmtpServer, error: smtplib.SMTPResponseException) -> MailRefused | MailServerAway:
+    """Of the text, it is this mail's fault; of anything before, also when it is for good, that of settings."""
+    hint = "check user and password" if isinstance(error, smtplib.SMTPAuthenticationError) else "see the server's log"
+    found = _failure(
+        error.smtp_code >= 500, f"{server} refuses the mail ({_answer(error.smtp_code, error.smtp_error)})", hint
+    )
+    of_the_mail = isinstance(error, smtplib.SMTPDataError | smtplib.SMTPSenderRefused)
+    return MailWayClosed(str(found)) if isinstance(found, MailRefused) and not of_the_mail else found
 
 
 def _failure(for_good: bool, what: str, hint: str) -> MailRefused | MailServerAway:

@@ -139,12 +139,14 @@ def schedule_spec(
         missed=_missed(_first(entry.missed, defaults.missed, "none" if kind == "adhoc" else "latest")),
         overlap=_first(entry.overlap, defaults.overlap, "skip"),
         exclusive=entry.exclusive,
+        max_running=around.kinds[kind].max_running,
         retry=_retry(entry, function, around),
         timeout=_timeout(entry, function, defaults) or around.kinds[kind].timeout,
         delivery=_first(entry.delivery, defaults.delivery, "at_least_once"),
         blackout=None if blackout is None else spec.Blackout(during=blackout.during, then=blackout.then),
         paused=_paused(entry.paused, zone),
         pause_after=entry.pause_after if "pause_after" in given else defaults.pause_after,
+        failed_after=_first(entry.failed_after, defaults.failed_after, 1),
         finish_by=entry.finish_by,
         too_fast=entry.too_fast,
         warn_after=entry.warn_after or defaults.warn_after or around.kinds[kind].warn_after,
@@ -158,7 +160,17 @@ def schedule_spec(
 
 
 def contact_spec(name: str, entry: ContactEntry) -> spec.Contact:
-    return spec.Contact(name=name, email=entry.email)
+    return spec.Contact(
+        name=name,
+        email=entry.email or (),
+        webhook=None if entry.webhook is None else spec.Hook(**entry.webhook.model_dump()),
+        slack=None if entry.slack is None else spec.Hook(**entry.slack.model_dump()),
+    )
+
+
+def service_contacts(defaults: DefaultsEntry) -> tuple[str, ...]:
+    """Who is told of what concerns the service itself: those of `defaults.notify`, if it names them for everything."""
+    return _notify(defaults.notify).get("any", ())
 
 
 def digest_spec(name: str, entry: DigestEntry, around: Surroundings) -> spec.Digest:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Generic, TypeVar
 
 from scheduler.errors import Fault
 from scheduler.rules.complaints import shown
+from scheduler.rules.durations import format_duration
 from scheduler.rules.fire_times import dst_note, fire_times
 from scheduler.rules.moments import zone_named
-from scheduler.rules.spec import Book, Once, ScheduleSpec
+from scheduler.rules.spec import At, Book, Every, Once, ScheduleSpec
 from scheduler.rules.triggers import trigger_of
 from scheduler.rules.yaml_reader import Document
 from scheduler.rules.zones import SECOND, first_moment, stretches
@@ -29,6 +30,7 @@ MOST_LOOKED_AT = 40_000  # fire times; a second, when no two schedules fire alik
 MOST_CROWDS = 10  # told; the rest is counted
 MOST_CALENDAR_DAYS = 2_000_000  # days looked up in calendars; a second, however long their chains are
 MONTH = dt.timedelta(days=31)  # has seen all monthly times
+ENOUGH_FIRES = 100  # fire times among which the shortest interval of a schedule is sought
 GROUP_FIRES = 200  # of one schedule
 YEAR = dt.timedelta(days=366)
 MINUTE = dt.timedelta(minutes=1)
@@ -52,6 +54,42 @@ def forewarnings(document: Document, book: Book, now: dt.datetime) -> Iterator[F
     yield from _never(document, book, now)
     yield from _crowds(document, book, now)
     yield from _collisions(document, book, now)
+
+
+def too_long_runs(
+    document: Document, book: Book, now: dt.datetime, usual: Mapping[str, dt.timedelta]
+) -> Iterator[Fault]:
+    """Schedules that fire again before a usual run of theirs is over; `usual` tells how long that is, by name.
+
+    What fires at its own moments, once, is not looked at; a renamed schedule has the runs of its former name.
+    """
+    intervals = _Intervals(now)
+    for name, spec in book.schedules.items():
+        run = usual.get(name) or (usual.get(spec.was) if spec.was else None)
+        if run is None or _is_held(spec) or run <= _least_interval(spec):
+            continue
+        if intervals.looked_at > MOST_LOOKED_AT:
+            return
+        found = intervals.shorter_than(run, spec)
+        if found is None:
+            continue
+        place, interval = found
+        message = (
+            f"schedule {shown(name)} usually runs {_rounded(run)}, but fires again after {format_duration(interval)} "
+            "(its shortest interval)"
+        )
+        path = ("schedules", name, "when")
+        at = (*path, place) if place is not None and (*path, place) in document.marks else path
+        yield document.fault(at, "longer-than-interval", message, _MEANWHILE[spec.overlap], schedule=name)
+
+
+_MEANWHILE = {
+    "skip": "With overlap: skip, what falls due meanwhile is skipped; give it a longer interval, or make it faster.",
+    "queue-one": "With overlap: queue-one, one waits and the others are skipped; give it a longer interval.",
+    "queue-all": "With overlap: queue-all, they pile up until their grace ends; give it a longer interval.",
+    "replace": "With overlap: replace, each start ends the one before, and none may finish; give it a longer interval.",
+    "allow": "With overlap: allow, they run beside each other; give it a longer interval, or say overlap: skip.",
+}
 
 
 def clock_notes(book: Book, now: dt.datetime) -> list[ClockNote]:
@@ -188,6 +226,50 @@ def _collisions(document: Document, book: Book, now: dt.datetime) -> Iterator[Fa
                 yield document.fault(
                     ("schedules", spec.name, "exclusive"), "same-minute", message, hint, schedule=spec.name
                 )
+
+
+# --- intervals ------------------------------------------------------------------------------------------------------
+
+
+class _Intervals:
+    """The shortest intervals of schedules, among so many fire times of the next month."""
+
+    def __init__(self, now: dt.datetime) -> None:
+        self.now = now
+        self.looked_at = 0  # fire times
+        self.shortest = _AskedOnce(self._shortest)
+
+    def shorter_than(self, run: dt.timedelta, spec: ScheduleSpec) -> tuple[int | None, dt.timedelta] | None:
+        """An interval, and which entry of `when` has it; None for the entry: two of them together."""
+        for number, entry in enumerate(spec.when if len(spec.when) > 1 else ()):
+            interval = self.shortest(spec.model_copy(update={"when": (entry,)}))
+            if interval is not None and interval < run:
+                return number, interval
+        interval = self.shortest(spec)
+        return (None, interval) if interval is not None and interval < run else None
+
+    def _shortest(self, spec: ScheduleSpec) -> dt.timedelta | None:
+        moments = list(islice(fire_times(spec, self.now, self.now + MONTH), ENOUGH_FIRES))
+        self.looked_at += len(moments) + 5 * len(spec.calendars)
+        return min((later - earlier for earlier, later in pairwise(moments)), default=None)
+
+
+def _least_interval(spec: ScheduleSpec) -> dt.timedelta:
+    """No interval is shorter, as far as can be told without looking for fire times."""
+    if len(spec.when) > 1:
+        return SECOND
+    entry = spec.when[0]
+    if isinstance(entry, Every):  # one that does not divide the day starts anew at midnight
+        return SECOND if dt.timedelta(days=1) % entry.every else entry.every
+    if isinstance(entry, At) and len(entry.at) == 1:
+        return dt.timedelta(hours=20)  # a day, less what a clock change may take of it
+    return MINUTE
+
+
+def _rounded(run: dt.timedelta) -> str:
+    """Such as 18m, 1h20m, 45s: nobody needs the seconds of hours."""
+    unit = 60 if run >= dt.timedelta(minutes=10) else 1
+    return format_duration(dt.timedelta(seconds=max(1, round(run.total_seconds() / unit) * unit)))
 
 
 def _minute(moment: dt.datetime) -> dt.datetime:

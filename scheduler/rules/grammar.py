@@ -12,7 +12,15 @@ from pydantic import AfterValidator, BaseModel, Discriminator, Field, JsonValue,
 
 from scheduler.rules.complaints import Complaint, shown
 from scheduler.rules.durations import format_duration
-from scheduler.rules.grammar_mail import ContactEntry, DigestEntry, Notify, NotifyEntry, OnlyEntry
+from scheduler.rules.grammar_mail import (
+    ContactEntry,
+    DigestEntry,
+    Notify,
+    NotifyEntry,
+    OnlyEntry,
+    SlackEntry,
+    WebhookEntry,
+)
 from scheduler.rules.grammar_values import (
     CalendarName,
     Count,
@@ -35,9 +43,7 @@ from scheduler.rules.grammar_values import (
 from scheduler.rules.grammar_when import WHEN_ENTRIES, CalendarEntry, SpanEntry, WeeklyEntry, WhenEntry, WindowEntry
 
 # Keys that are checked and kept in the spec, and that the engine does not read yet: `check` says so of each.
-NOT_ACTED_ON = frozenset(
-    {"contacts", "digests", "notify", "keep", "finish_by", "too_fast", "warn_after", "max_running"}
-)
+NOT_ACTED_ON: frozenset[str] = frozenset()
 
 
 def _mapping_or(tag: str, other: str) -> Discriminator:
@@ -245,6 +251,9 @@ class SharedKeys(Sheet):
     pause_after: Count | None = Field(
         default=None, description="So many final failures in a row pause the schedule; null for never."
     )
+    failed_after: Count | None = Field(
+        default=None, description="Tell of failures from this many final ones in a row; 1 unless given."
+    )
     warn_after: WarnAfter = Field(default=None, description="Tell when it runs for longer.")
     notify: Notify | None = Field(default=None, description="Whom to tell, by name or by event; null for nobody.")
     keep: KeepEntry | None = Field(default=None, description="How long its ended tasks are kept.")
@@ -323,6 +332,8 @@ SHEETS: dict[str, type[Sheet]] = {
     "keep": KeepEntry,
     "dst": DstEntry,
     "only": OnlyEntry,
+    "webhook": WebhookEntry,
+    "slack": SlackEntry,
     **{f"<{key}>": sheet for key, sheet in WHEN_ENTRIES.items()},
 }
 

@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag, ValidationInfo
+from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag, ValidationInfo, model_validator
 
 from scheduler.rules.complaints import Complaint, did_you_mean, shown
 from scheduler.rules.grammar_values import Duration, Kind, Known, ListOf, OneOrMany, Sheet, ShortText, text_schema
@@ -14,6 +14,9 @@ from scheduler.rules.grammar_when import WhenEntry
 
 # Plausible, no more: whether mail arrives only the mail server knows. 254 letters are the most that SMTP carries.
 _EMAIL = re.compile(r"(?=.{3,254}\Z)[^\s@<>,;:\"()\[\]\\]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\Z")
+_URL = re.compile(r"https://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:[/?#]\S*)?\Z")
+_LOOPBACK = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(?:[/?#]\S*)?\Z")
+_LONGEST_URL = 2000
 
 
 def _email(value: str) -> str:
@@ -38,10 +41,60 @@ ContactName = Annotated[str, AfterValidator(_contact)]
 ContactNames = OneOrMany[ContactName]
 
 
-class ContactEntry(Sheet):
-    """Who gets mail."""
+def _url(value: str) -> str:
+    hint = "Write https://host/path; where it holds a secret, name the variable that has it: url_env: HOOK_URL."
+    is_url = _URL.match(value) or _LOOPBACK.match(value)
+    if not is_url or not value.isprintable() or len(value) > _LONGEST_URL:
+        raise Complaint(f"{shown(value)} is not an https URL", hint, code="bad-url")
+    return value
 
-    email: OneOrMany[Email] = Field(description="An address, or several.")
+
+def _variable(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", value):
+        hint = "Write the name alone, such as HOOK_URL; its value is read where the mails are sent."
+        raise Complaint(f"{shown(value)} is not the name of an environment variable", hint, code="bad-variable")
+    return value
+
+
+Url = Annotated[str, AfterValidator(_url), text_schema("https://hooks.example.org/jobs")]
+Variable = Annotated[str, AfterValidator(_variable), text_schema("HOOK_URL")]
+
+
+class SlackEntry(Sheet):
+    """An incoming webhook of Slack, or of what understands the same (Mattermost, Rocket.Chat, …)."""
+
+    url: Url | None = Field(default=None, description="Where messages are posted; better kept in url_env.")
+    url_env: Variable | None = Field(default=None, description="The environment variable that holds the URL.")
+
+    @model_validator(mode="after")
+    def _has_one_url(self) -> SlackEntry:
+        if (self.url is None) == (self.url_env is None):
+            hint = "url: https://… stands in the file; url_env: HOOK_URL names the variable that holds it."
+            raise Complaint("give one of url and url_env", hint, code="bad-url")
+        return self
+
+
+class WebhookEntry(SlackEntry):
+    """Where alerts and digests are posted as JSON."""
+
+    secret_env: Variable | None = Field(
+        default=None, description="The environment variable that holds the secret messages are signed with."
+    )
+
+
+class ContactEntry(Sheet):
+    """Who is told: by mail, webhook or chat, one of them or several."""
+
+    email: OneOrMany[Email] | None = Field(default=None, description="An address, or several.")
+    webhook: WebhookEntry | None = Field(default=None, description="JSON by HTTPS, signed.")
+    slack: SlackEntry | None = Field(default=None, description="A chat that takes Slack's incoming webhooks.")
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> ContactEntry:
+        if not (self.email or self.webhook or self.slack):
+            hint = "Such as email: ops@example.org, or webhook: {url_env: HOOK_URL}."
+            raise Complaint('has none of "email", "webhook" and "slack"', hint, code="no-address")
+        return self
 
 
 class NotifyEntry(Sheet):

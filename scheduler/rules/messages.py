@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scheduler.rules.spec import Contact
+from scheduler.rules.spec import Contact, Hook
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,18 @@ def messages_to(contact: Contact, letter: Letter, *, key: str, about: str) -> li
             "replies_to": [message_id(_key(earlier, contact, "email")) for earlier in letter.replies_to],
         }
         messages.append(_message(contact, "email", {"to": list(contact.email)}, content, key, about))
+    if contact.webhook:
+        told = {"summary": letter.subject, "text": letter.text, **letter.payload}
+        payload = {**told, "message_id": message_id(_key(key, contact, "webhook"))}
+        messages.append(_message(contact, "webhook", _address(contact.webhook), payload, key, about))
+    if contact.slack:
+        text = letter.chat or letter.subject
+        messages.append(_message(contact, "slack", _address(contact.slack), {"text": text}, key, about))
     return messages
+
+
+def _address(hook: Hook) -> dict[str, Any]:
+    return hook.model_dump(mode="json", exclude_none=True)
 
 
 def message_id(key: str) -> str:

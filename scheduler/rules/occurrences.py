@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scheduler.rules.calendars import Blackedout, blackout_at
@@ -22,7 +22,7 @@ MOST_ROWS = 1000  # rows of one schedule for one standstill; older ones become o
 
 @dataclass(frozen=True)
 class Pause:
-    """Since when, by whom, why and until when a schedule fires nothing."""
+    """Since when, by whom, why and until when a schedule fires nothing; it fires again at `until` itself."""
 
     since: dt.datetime
     by: str
@@ -30,7 +30,7 @@ class Pause:
     until: dt.datetime | None = None
 
     def covers(self, moment: dt.datetime) -> bool:
-        return self.since < moment and (self.until is None or moment <= self.until)
+        return self.since < moment and (self.until is None or moment < self.until)
 
     def __str__(self) -> str:
         until = f" until {self.until:%Y-%m-%d %H:%M} UTC" if self.until else ""
@@ -157,7 +157,11 @@ def _pause_over(pauses: Sequence[Pause], moment: dt.datetime) -> Pause | None:
 def _caught_up(spec: ScheduleSpec, past: Iterable[Occurrence], now: dt.datetime) -> Iterator[Occurrence]:
     """The past ones: those still within their grace as they are, the late ones as `missed` says."""
     past = tuple(past)
-    late = [one.fire_time for one in past if one.state == PLANNED and one.start_by is not None and one.start_by < now]
+    late = {
+        one.fire_time: one.due_at
+        for one in past
+        if one.state == PLANNED and one.start_by is not None and one.start_by < now
+    }
     fates = judge_late(spec.missed, late, now)
     for one in past:
         fate = fates.get(one.fire_time)
@@ -180,19 +184,21 @@ class Fate:
     reason: str
 
 
-def judge_late(policy: Missed, late: Sequence[dt.datetime], now: dt.datetime) -> dict[dt.datetime, Fate]:
+def judge_late(policy: Missed, late: Mapping[dt.datetime, dt.datetime], now: dt.datetime) -> dict[dt.datetime, Fate]:
     """The fate of each fire time of one schedule that could not start within its grace, by the schedule's policy.
 
-    A late one that still counts may start as long as it is `within`; without that limit, for another day at a time.
+    `late` has, by fire time, the moment each was due: its lateness is counted from there, since a blackout that it had
+    to wait for may be longer than `within`. A late one that still counts may start as long as it is `within`; without
+    that limit, for another day at a time.
     """
     limit = policy.within
-    young = sorted(moment for moment in late if limit is None or now - moment <= limit)
+    young = sorted(moment for moment, due_at in late.items() if limit is None or now - due_at <= limit)
     counted = {"none": [], "latest": young[-1:], "all": young[-policy.most :]}[policy.run]
     fates = {}
-    for moment in late:
-        behind = format_duration(dt.timedelta(seconds=round((now - moment).total_seconds())))
+    for moment, due_at in late.items():
+        behind = format_duration(dt.timedelta(seconds=round((now - due_at).total_seconds())))
         if moment in counted:
-            start_by = now + dt.timedelta(days=1) if limit is None else moment + limit
+            start_by = now + dt.timedelta(days=1) if limit is None else due_at + limit
             fates[moment] = Fate(start_by, "catch_up", f"caught up {behind} late (missed: {policy.run})")
         else:
             fates[moment] = Fate(None, *_why_missed(policy, moment in young, behind))

@@ -21,7 +21,10 @@ class TaskPolicy(Frozen):
     delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
     overlap: Literal["skip", "queue-one", "queue-all", "replace", "allow"] = "skip"
     missed: Missed = Missed()
+    grace: dt.timedelta | None = None  # a late row tells by it when it was due; None: asked for
     pause_after: int | None = None
+    too_fast: dt.timedelta | None = None  # a success sooner than this is told
+    max_running: int | None = None  # tasks of its kind at once; it waits for its turn, however it overlaps
 
 
 def policy_of(spec: ScheduleSpec) -> TaskPolicy:
@@ -32,14 +35,17 @@ def policy_of(spec: ScheduleSpec) -> TaskPolicy:
         delivery=spec.delivery,
         overlap=spec.overlap,
         missed=spec.missed,
+        grace=spec.grace,
         pause_after=spec.pause_after,
+        too_fast=spec.too_fast,
+        max_running=spec.max_running,
     )
 
 
 def policy_when_asked(spec: ScheduleSpec) -> TaskPolicy:
     """The policies of a task of the schedule that a person asked for: it waits its turn, and is never skipped."""
     overlap: Literal["allow", "queue-all"] = "allow" if spec.overlap == "allow" else "queue-all"
-    return policy_of(spec).model_copy(update={"overlap": overlap, "missed": Missed(run="none")})
+    return policy_of(spec).model_copy(update={"overlap": overlap, "missed": Missed(run="none"), "grace": None})
 
 
 def lane_of(spec: ScheduleSpec, schedule_id: int) -> str | None:

@@ -1,8 +1,8 @@
 """What a task function returns, as JSON that both databases take; and what cannot be stored, said clearly.
 
 Dates and times become ISO 8601, Decimal, UUID and Path text, Enum its value, sets lists (sorted where they can be),
-dataclasses dicts, numbers of numpy and the like Python's. Not stored: NaN and infinities, bytes, NUL in a text, lone
-surrogates, keys that are no text or the same text twice, and objects that nobody has told us how to read.
+dataclasses dicts, scalars and arrays of numpy and the like Python's. Not stored: NaN, NaT and infinities, bytes, NUL in
+a text, lone surrogates, keys that are no text or the same text twice, and objects that nobody has told us how to read.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import datetime as dt
 import json
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
@@ -18,6 +19,10 @@ from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
+from scheduler.result_kinds import File, Html, Link, Text
+
+RESULT_KINDS = JSON, TEXT, HTML, LINK, FILE = ("json", "text", "html", "link", "file")
+MOST_FILES = 100
 MOST_BYTES = 1_000_000
 MOST_VALUES = MOST_BYTES // 2  # none has fewer than two bytes; lists that share lists could hold 2 ** 50 of them
 DEEPEST = 50
@@ -26,6 +31,47 @@ MOST_DIGITS = 4_000  # Python refuses to write a number of more than 4,300 as te
 
 class ResultRefused(ValueError):
     """The result cannot be stored."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A result as it is to be stored; `files` are still to be kept, and then told of in `result`."""
+
+    kind: str | None = None
+    result: dict[str, Any] | None = None
+    files: tuple[File, ...] = ()
+
+
+def encode_returned(value: Any) -> Encoded:
+    """What a task function returned, with its kind. Raises ResultRefused."""
+    if value is None:
+        return Encoded()
+    if isinstance(value, File):
+        return Encoded(FILE, files=(value,))
+    if isinstance(value, list | tuple) and value and all(isinstance(one, File) for one in value):
+        if len(value) > MOST_FILES:
+            raise ResultRefused(f"the result has {len(value)} files, more than {MOST_FILES}: return an archive of them")
+        return Encoded(FILE, files=tuple(value))
+    if isinstance(value, Text):
+        return Encoded(TEXT, encode_result(_told(value.text, "Text")))
+    if isinstance(value, Html):
+        return Encoded(HTML, encode_result(_told(value.html, "Html")))
+    if isinstance(value, Link):
+        return Encoded(LINK, encode_result(_link(value)))
+    return Encoded(JSON, encode_result(value))
+
+
+def _told(text: Any, kind: str) -> str:
+    if not isinstance(text, str):
+        raise ResultRefused(f"{kind} takes a str, not a {type(text).__name__}")
+    return text
+
+
+def _link(link: Link) -> dict[str, str]:
+    url = str(link.url)
+    if re.fullmatch(r"https?://[^\s\x00-\x20\x7f]+", url, re.IGNORECASE) is None:
+        raise ResultRefused(f"Link takes an http or https URL, not {url[:200]!r}")
+    return {"value": url, "title": str(link.title)} if link.title else {"value": url}
 
 
 def encode_result(value: Any) -> dict[str, Any] | None:
@@ -71,9 +117,16 @@ class _Encoding:
                 raise ResultRefused(f"{place}: {value!r} is no number that JSON knows; return None or a text for it")
             return float(value)
         if isinstance(value, dt.datetime | dt.date | dt.time):
+            if value != value:  # pandas' NaT
+                raise ResultRefused(f"{place}: NaT is no moment; return None or a text for it")
             return value.isoformat()
         if isinstance(value, dt.timedelta):
             return value.total_seconds()
+        if isinstance(value, bytes | bytearray | memoryview):
+            raise ResultRefused(f"{place}: {type(value).__name__} cannot be stored; decode them, or return a File")
+        if isinstance(value, Text | Html | Link | File):
+            name = type(value).__name__
+            raise ResultRefused(f"{place}: {name} is a result by itself; return it alone, or a list of File")
         if isinstance(value, Decimal | UUID | PurePath):
             return _text(str(value), place)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -86,9 +139,9 @@ class _Encoding:
             return [self.encode(inner, f"{place}[{index}]", depth + 1) for index, inner in enumerate(value)]
         if isinstance(value, set | frozenset):
             return self.encode(_sorted(value), place, depth + 1)
-        plain = getattr(value, "item", None)  # numpy's and pandas' scalars
-        if callable(plain) and getattr(value, "shape", None) == ():
-            return self.encode(plain(), place, depth + 1)
+        plain = _plain(value)
+        if plain is not value:
+            return self.encode(plain, place, depth + 1)
         raise ResultRefused(
             f"{place}: a {type(value).__name__} cannot be stored; return text, numbers, lists and dicts"
         )
@@ -103,6 +156,17 @@ class _Encoding:
         return encoded
 
 
+def _plain(value: Any) -> Any:
+    """What Python has for a scalar or an array of numpy or pandas; anything else as it is."""
+    if getattr(getattr(value, "dtype", None), "kind", "") in ("M", "m") and hasattr(value, "astype"):
+        value = value.astype("datetime64[us]" if value.dtype.kind == "M" else "timedelta64[us]")  # of ns: a bare number
+        if getattr(value, "shape", None) == () and value != value:
+            return value.item() if value.item() is not None else math.nan
+    shape = getattr(value, "shape", None)
+    read = getattr(value, "item" if shape == () else "tolist", None)
+    return read() if isinstance(shape, tuple) and callable(read) else value
+
+
 def _whole(number: int, place: str) -> int:
     if abs(number) >= 10**MOST_DIGITS:
         raise ResultRefused(
@@ -114,6 +178,10 @@ def _whole(number: int, place: str) -> int:
 def _key(key: Any, place: str) -> str:
     if isinstance(key, Enum):
         key = key.value
+    if isinstance(key, dt.date | UUID | PurePath):
+        key = key.isoformat() if isinstance(key, dt.date) else str(key)
+    if getattr(key, "shape", None) == ():
+        key = _plain(key)
     if isinstance(key, bool) or not isinstance(key, str | int):
         raise ResultRefused(f"{place}: the key {key!r} is no text")
     return _text(str(_whole(key, place) if isinstance(key, int) else key), place)

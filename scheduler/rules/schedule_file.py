@@ -26,10 +26,11 @@ from scheduler.rules.assembly import (
     kind_spec,
     retry_spec,
     schedule_spec,
+    service_contacts,
 )
 from scheduler.rules.calendar_checks import calendar_faults, has_windows_alone
 from scheduler.rules.complaints import Complaint, shown
-from scheduler.rules.foresight import ClockNote, clock_notes, forewarnings
+from scheduler.rules.foresight import ClockNote, clock_notes, forewarnings, too_long_runs
 from scheduler.rules.grammar import (
     DefaultsEntry,
     FileEntry,
@@ -44,6 +45,7 @@ from scheduler.rules.grammar_values import KINDS, Known, Sheet, name_complaint
 from scheduler.rules.grammar_when import CalendarEntry
 from scheduler.rules.moments import parse_zone, zone_named
 from scheduler.rules.schedule_checks import argument_faults, declaration_faults, not_acted_on, rename_faults, surprises
+from scheduler.rules.several_files import Gathered, gather
 from scheduler.rules.source_text import Mark
 from scheduler.rules.wording import (
     SECTIONS,
@@ -53,13 +55,14 @@ from scheduler.rules.wording import (
     no_value,
     unknown_key,
 )
-from scheduler.rules.yaml_reader import MAX_BYTES, Document, Path, Scan, scan_yaml
+from scheduler.rules.yaml_reader import MAX_BYTES, Document, Path, Scan
 from scheduler.task_functions import TaskFunction
 
 # Keys that say something by having no value: no blackout, no such pause, no arguments, nobody to tell.
 MAY_BE_EMPTY = frozenset({"blackout", "pause_after", "args", "notify"})
 MAX_FAULTS = 1000  # nobody reads more, and a hostile file may hold a million
 NOTHING: Mapping[str, str] = MappingProxyType({})
+NO_RUNS: Mapping[str, dt.timedelta] = MappingProxyType({})
 
 Entry = TypeVar("Entry", bound=Sheet)
 
@@ -72,6 +75,7 @@ class Loaded:
     faults: tuple[Fault, ...] = ()
     warnings: tuple[Fault, ...] = ()
     notes: tuple[ClockNote, ...] = ()  # only when asked to look ahead
+    files: tuple[str, ...] = ()  # that were read, the main one first
 
 
 def load_book(
@@ -83,30 +87,44 @@ def load_book(
     broken: Mapping[str, str] = NOTHING,
     max_bytes: int = MAX_BYTES,
     look_ahead: bool = False,
+    usual: Mapping[str, dt.timedelta] = NO_RUNS,
+    folder: str | None = None,
 ) -> Loaded:
     """The book that `text` holds, or all its faults, in the order of the file; warnings in either case.
 
     Without `functions` what is said of task functions and their arguments is not checked. `broken` holds the modules
     that could not be imported, with the reasons, to explain a function that is missing. `now` tells a moment that is
     past; no fault and nothing of the book depends on it. With `look_ahead` a good file is also warned of what its fire
-    times to come will bring, and what clock changes do to it is noted.
+    times to come will bring, and what clock changes do to it is noted. `usual` tells how long runs of schedules take,
+    by name, to warn of intervals that are shorter.
+
+    The text may be that of several files (several_files.py); `folder` stands before the names of the further ones.
     """
-    scan = scan_yaml(text, file, max_bytes=max_bytes)
-    if scan.document is None:
-        return Loaded(None, _in_order(scan.faults))
-    loading = _Loading(scan.document, functions, broken, now)
+    gathered = gather(text, file, max_bytes=max_bytes, folder=folder)
+    places = {file: number for number, file in enumerate(gathered.files)}
+
+    def loaded(book: spec.Book | None, faults: Any, warnings: Any = (), notes: Any = ()) -> Loaded:
+        return Loaded(book, _in_order(faults, places), _in_order(warnings, places), tuple(notes), gathered.files)
+
+    of_reading = [fault for scan in gathered.scans for fault in _with_schedules(scan)]
+    document = gathered.document
+    if document is None:
+        return loaded(None, of_reading)
+    loading = _Loading(document, gathered, functions, broken, now)
     try:
         book = loading.load()
     except _EnoughFaults:
         book = None
     # where reading had to refuse a value, nothing more need be said about it
-    refused = {(fault.line, fault.column) for fault in scan.faults}
-    faults = [fault for fault in loading.faults if (fault.line, fault.column) not in refused]
-    faults.extend(_with_schedules(scan))
-    if faults or book is None or not look_ahead:
-        return Loaded(None if faults else book, _in_order(faults), _in_order(loading.warnings))
-    warnings = [*loading.warnings, *forewarnings(scan.document, book, now)]
-    return Loaded(book, (), _in_order(warnings), tuple(clock_notes(book, now)))
+    refused = {_place(fault) for fault in of_reading}
+    faults = [fault for fault in loading.faults if _place(fault) not in refused]
+    faults.extend(of_reading)
+    if faults or book is None:
+        return loaded(None, faults, loading.warnings)
+    warnings = [*loading.warnings, *too_long_runs(document, book, now, usual)]
+    if not look_ahead:
+        return loaded(book, (), warnings)
+    return loaded(book, (), [*warnings, *forewarnings(document, book, now)], clock_notes(book, now))
 
 
 def source_text_hash(text: bytes | str) -> str:
@@ -114,8 +132,12 @@ def source_text_hash(text: bytes | str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text).hexdigest()
 
 
-def _in_order(faults: Any) -> tuple[Fault, ...]:
-    return tuple(sorted(dict.fromkeys(faults), key=lambda fault: (fault.line, fault.column)))
+def _in_order(faults: Any, files: Mapping[str, int]) -> tuple[Fault, ...]:
+    return tuple(sorted(dict.fromkeys(faults), key=lambda fault: (files.get(fault.file, 0), fault.line, fault.column)))
+
+
+def _place(fault: Fault) -> tuple[str, int, int]:
+    return fault.file, fault.line, fault.column
 
 
 def _with_schedules(scan: Scan) -> Iterator[Fault]:
@@ -137,15 +159,24 @@ class _EnoughFaults(Exception):
     """There are so many that looking further is of no use."""
 
 
+class _AnyName(frozenset[str]):
+    """The names of files that cannot all be read: any may stand in one that cannot."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
 class _Loading:
     def __init__(
         self,
         document: Document,
+        gathered: Gathered,
         functions: Mapping[str, TaskFunction] | None,
         broken: Mapping[str, str],
         now: dt.datetime,
     ) -> None:
         self.document = document
+        self.gathered = gathered
         self.functions = functions
         self.broken = broken
         self.now = now
@@ -156,6 +187,7 @@ class _Loading:
     def load(self) -> spec.Book | None:
         """The book as far as it can be told; faults and warnings are left in their lists."""
         data = self.document.data
+        self._add(*self.gathered.faults)
         if data is None:
             hint = "It needs version: 1, timezone: and schedules:."
             self._add(Fault(self.document.file, 1, 1, "empty-file", "the file is empty", hint))
@@ -168,10 +200,10 @@ class _Loading:
         policies = self._section(data, "retry_policies")
         contacts = self._section(data, "contacts")
         self.known = Known(
-            contacts=frozenset(contacts),
-            calendars=frozenset(calendars),
+            contacts=self._names(contacts),
+            calendars=self._names(calendars),
             without_days=frozenset(name for name, raw in calendars.items() if has_windows_alone(raw)),
-            retry_policies=frozenset(policies) | frozenset(RETRY_POLICIES),
+            retry_policies=self._names({**policies, **RETRY_POLICIES}),
             functions=self.functions,
             broken=self.broken,
         )
@@ -194,7 +226,7 @@ class _Loading:
         contact_entries = self._entries(ContactEntry, "contacts", contacts)
         digest_entries = self._entries(DigestEntry, "digests", self._section(data, "digests"))
         self.warnings.extend(not_acted_on(self.document))
-        if self.faults:
+        if self.faults or not self.gathered.is_complete:
             return None
         return spec.Book(
             file=self.document.file,
@@ -205,6 +237,7 @@ class _Loading:
             schedules=schedules,
             contacts={name: contact_spec(name, entry) for name, entry in contact_entries.items()},
             digests={name: digest_spec(name, entry, around) for name, entry in digest_entries.items()},
+            notify=service_contacts(around.defaults),
         )
 
     # --- the top of the file ----------------------------------------------------------------------------------------
@@ -231,6 +264,10 @@ class _Loading:
             except Complaint as complaint:
                 self._add(complaint_fault(self.document, ("timezone",), complaint))
         return "UTC"  # so that the rest can be looked at; there is a fault already
+
+    def _names(self, entries: Mapping[str, Any]) -> frozenset[str]:
+        """The names that may be referred to."""
+        return frozenset(entries) if self.gathered.is_complete else _AnyName()
 
     def _section(self, data: dict[str, Any], section: str) -> dict[str, Any]:
         """What stands under a section, by name; names are looked at here."""
@@ -327,7 +364,8 @@ class _Loading:
                 continue
             zone = zone_named(entry.timezone or around.timezone)
             self.warnings.extend(surprises(self.document, path, entry, zone, self.now))
-            if not self.faults:  # else there will be no book, and what a schedule leans on may be missing
+            # else there will be no book, and what a schedule leans on may be missing
+            if not self.faults and self.gathered.is_complete:
                 specs[name] = schedule_spec(name, entry, around, function)
         return specs
 

@@ -176,11 +176,21 @@ class Keep(Frozen):
     failed_days: int | None = None  # for tasks that did not succeed
 
 
+class Hook(Frozen):
+    """An address that takes messages by HTTPS, as it stands or in a variable of the environment."""
+
+    url: str | None = None  # one of the two
+    url_env: str | None = None
+    secret_env: str | None = None  # the variable that holds the secret which messages are signed with
+
+
 class Contact(Frozen):
-    """Who gets mail."""
+    """Who is told, and on which ways."""
 
     name: str
-    email: tuple[str, ...]
+    email: tuple[str, ...] = ()
+    webhook: Hook | None = None
+    slack: Hook | None = None
 
 
 class Digest(Frozen):
@@ -209,7 +219,9 @@ class KindSpec(Frozen):
 
 
 # What may change without touching occurrences already planned.
-DESCRIPTIVE = frozenset({"owner", "about", "tags", "was", "finish_by", "too_fast", "warn_after", "keep", "notify"})
+DESCRIPTIVE = frozenset(
+    {"owner", "about", "tags", "was", "finish_by", "too_fast", "warn_after", "keep", "notify", "failed_after"}
+)
 
 
 class ScheduleSpec(Frozen):
@@ -231,12 +243,14 @@ class ScheduleSpec(Frozen):
     missed: Missed = Missed()
     overlap: Literal["skip", "queue-one", "queue-all", "replace", "allow"] = "skip"
     exclusive: str | None = None
+    max_running: int | None = None  # tasks of its kind at once
     retry: Retry = Retry()
     timeout: Timeout = Timeout(soft=15 * MINUTE, hard=15 * MINUTE + dt.timedelta(seconds=10))
     delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
     blackout: Blackout | None = None
     paused: FilePause | None = None
     pause_after: int | None = None  # final failures in a row
+    failed_after: int = 1  # final failures in a row until somebody is told
     finish_by: dt.time | None = None  # local
     too_fast: dt.timedelta | None = None
     warn_after: dt.timedelta | None = None
@@ -251,6 +265,8 @@ class ScheduleSpec(Frozen):
         """Changes when, and only when, an occurrence might come out differently. The operator's and the file's pause
         is no part of it: a pause is applied by itself."""
         meaning = self.model_dump(mode="json", exclude=set(DESCRIPTIVE) | {"paused"})
+        if self.max_running is None:
+            del meaning["max_running"]  # which versions before it did not know: nothing has changed for them
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
@@ -265,3 +281,4 @@ class Book(Frozen):
     schedules: dict[str, ScheduleSpec] = Field(default_factory=dict)
     contacts: dict[str, Contact] = Field(default_factory=dict)
     digests: dict[str, Digest] = Field(default_factory=dict)
+    notify: tuple[str, ...] = ()  # contacts for what concerns the service itself, of defaults.notify; (): all contacts

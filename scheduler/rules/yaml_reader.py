@@ -82,7 +82,7 @@ class Document:
 
     file: str
     data: Any
-    marks: Marks
+    marks: Mapping[Path, tuple[Mark, Mark]]
     text: str
     merged: frozenset[Path] = frozenset()  # mappings with a refused merge key: what they lack may be in there
 

@@ -2,6 +2,8 @@
 
 SQLite: a write begins with BEGIN IMMEDIATE, so that writers queue up instead of failing half way («database is locked»
 on a lock upgrade ignores busy_timeout); WAL, so that readers never wait.
+
+PostgreSQL: nothing waits without end, whether for a lock, an answer, or a server that takes connections and is mute.
 """
 
 from __future__ import annotations
@@ -10,10 +12,13 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import Engine, NullPool, create_engine, event, make_url
+import psycopg
+from psycopg.abc import PQGen
+from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -21,11 +26,9 @@ from sqlalchemy.orm import Session
 from scheduler.errors import DatabaseAway, SettingFault
 
 SQLITE_WAIT_MS = 15_000  # how long a writer waits for the one before it
-CONNECT_SECONDS = 5
 # A server that is gone without a word (its host died, a firewall forgot the connection) is noticed within 25 s, whether
 # an answer is awaited or a request is not even acknowledged; the system's own patience is 15 minutes to two hours.
 POSTGRES_CONNECTION = {
-    "connect_timeout": CONNECT_SECONDS,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -33,12 +36,57 @@ POSTGRES_CONNECTION = {
 }
 
 
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many seconds PostgreSQL may take for what; the first two are asked of the server itself."""
+
+    lock: float = 20
+    statement: float = 30
+    idle: float = 60  # of a transaction that asks nothing: who began it is frozen, and others wait for its locks
+    connect: int = 5
+    answer: float = 35  # longer than the server's own limits: a server that still speaks says it better
+
+    @property
+    def options(self) -> str:
+        """As libpq takes them, along with the connection: no statement of ours is needed."""
+        limits = {
+            "lock_timeout": self.lock,
+            "statement_timeout": self.statement,
+            "idle_in_transaction_session_timeout": self.idle,
+        }
+        return " ".join(f"-c {name}={round(seconds * 1000)}" for name, seconds in limits.items())
+
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection that does not wait for an answer without end. Keepalives do not help where the other side's system
+    still acknowledges all, and its process is mute."""
+
+    answers_within: float | None = None
+
+    def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
+        timeout = self.answers_within if timeout is None else timeout
+        began = time.monotonic()
+        try:
+            return super().wait(gen, interval, timeout)
+        except psycopg.OperationalError as error:
+            if timeout is None or time.monotonic() - began < timeout:
+                raise
+            self.close()  # what comes late must not be read as the answer to something else
+            raise psycopg.OperationalError(f"no answer within {timeout:g} s") from error
+
+
 class Database:
     """SQL at `url`; `pooled=False` keeps no connection between sessions, for processes that fork."""
 
-    def __init__(self, url: str, *, pooled: bool = True, synchronous: str = "FULL") -> None:
+    def __init__(
+        self, url: str, *, pooled: bool = True, synchronous: str = "FULL", limits: Limits | None = None
+    ) -> None:
         self.url = url
         self.synchronous = synchronous
+        self.limits = limits or Limits()
         self.engine = self._create_engine(pooled)
         self._reading = self.engine.execution_options(reading=True)
 
@@ -61,6 +109,20 @@ class Database:
         """
         with self._session(self.engine) as session:
             yield session
+
+    @contextmanager
+    def write_unhurried(self) -> Iterator[Session]:
+        """The same without limits of time: for a migration, which may rewrite whole tables."""
+        with self._session(self.engine) as session:
+            if self.is_sqlite:
+                yield session
+                return
+            for limit in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+                session.execute(text(f"SET LOCAL {limit} = 0"))
+            connection = cast("_Connection", session.connection().connection.driver_connection)
+            connection.answers_within = None
+            yield session
+            connection.answers_within = self.limits.answer
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -102,11 +164,24 @@ class Database:
                 raise SettingFault(f'DATABASE_URL is "{url.render_as_string()}"; use sqlite:///… or postgresql://…')
             if pooled:
                 options["pool_pre_ping"] = True  # a connection that died while idle is replaced, not reported
-            return create_engine(url, connect_args=POSTGRES_CONNECTION, **options)
+            engine = create_engine(url, connect_args=self._connect_args(url), **options)
+            event.listen(engine, "do_connect", self._connect)
+            return engine
         except (ArgumentError, NoSuchModuleError) as error:
             raise SettingFault(f"DATABASE_URL cannot be read: {error}. Use sqlite:///… or postgresql://…") from error
         except OSError as error:
             raise SettingFault(f"The folder for the database cannot be made: {error}") from error
+
+    def _connect_args(self, url: URL) -> dict[str, Any]:
+        given = url.query.get("options", "")
+        given = given if isinstance(given, str) else " ".join(given)  # after ours: what the URL says counts
+        options = f"{self.limits.options} {given}".strip()
+        return {**POSTGRES_CONNECTION, "connect_timeout": self.limits.connect, "options": options}
+
+    def _connect(self, dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> _Connection:
+        connection = _Connection.connect(*arguments, **options)
+        connection.answers_within = self.limits.answer
+        return connection
 
     def _prepare_sqlite(self, connection: Any, record: Any) -> None:
         connection.isolation_level = None  # the begin event below says how a transaction begins

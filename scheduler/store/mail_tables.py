@@ -33,7 +33,7 @@ class OutboxMessage(Base):
     channel: Mapped[str] = mapped_column(String(8))
     contact: Mapped[str] = mapped_column(String(64))  # the contact's name; "" for an address given by hand
     address: Mapped[dict[str, Any]] = mapped_column(FixedJson)  # notify/: how it is reached
-    content: Mapped[dict[str, Any]] = mapped_column(FixedJson)  # notify/: subject, text, html, pictures; or the payload
+    content: Mapped[dict[str, Any]] = mapped_column(FixedJson)  # a letter, or the body of a hook
     created_at: Mapped[dt.datetime]
     next_try_at: Mapped[dt.datetime]
     tries: Mapped[int] = mapped_column(default=0)
@@ -80,7 +80,7 @@ class Alert(Base):
     __tablename__ = "alert"
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    subject: Mapped[str]  # what is wrong: "schedule:mail-flush:failed", "queue:long:no_worker", "file:bad_file"
+    subject: Mapped[str]  # what is wrong: "schedule:17:failed", "kind:long:no_worker", "file:bad_file"
     event: Mapped[str] = mapped_column(String(16))
     schedule_id: Mapped[int | None]
     state: Mapped[str] = mapped_column(String(8), default=OPEN)

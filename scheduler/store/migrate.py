@@ -23,7 +23,7 @@ def migrate(database: Database) -> bool:
     with database.read() as session:
         if _version(session.connection()) == HEAD:
             return False
-    with database.write() as session:
+    with database.write_unhurried() as session:
         connection = session.connection()
         if not database.is_sqlite:  # SQLite's BEGIN IMMEDIATE is lock enough
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, or_, select, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, or_, select, text, true, type_coerce, update
+from sqlalchemy.orm import Session, aliased
 
-from scheduler.store.tables import Revision, Schedule
+from scheduler.rules.states import SUCCEEDED
+from scheduler.store.tables import Revision, Schedule, Task
 from scheduler.store.types import sql_now
 
 LOCK = 0x72715F6170  # of those who apply a file or change a pause, on PostgreSQL; any number that only we use
@@ -47,6 +48,31 @@ def all_schedules(session: Session, *, retired: bool = False) -> list[Schedule]:
 def by_name(session: Session, name: str, *, lock: bool = False) -> Schedule | None:
     query = select(Schedule).where(Schedule.name == name)
     return session.scalars(query.with_for_update() if lock else query).first()
+
+
+def recent_runs(session: Session, most: int) -> list[tuple[str, dt.timedelta]]:
+    """How long the last `most` runs of each schedule took, by its name; of those that succeeded at the first attempt,
+    since another's time has the waiting before a retry in it.
+
+    Each schedule's runs are read backwards by the index of its tasks: the cost does not grow with history.
+    """
+    run = aliased(Task)
+    took = (type_coerce(run.finished_at, BigInteger) - type_coerce(run.started_at, BigInteger)).label("took")
+    newest = (
+        select(run.id, took)
+        .where(run.schedule_id == Schedule.id, run.state == SUCCEEDED, run.attempt == 1)
+        .order_by(run.id.desc())
+        .limit(most)
+        .correlate(Schedule)
+    )
+    if session.get_bind().dialect.name == "postgresql":
+        runs = newest.lateral()
+        query = select(Schedule.name, runs.c.took).join(runs, true())
+    else:  # SQLite knows no LATERAL
+        of_task = type_coerce(Task.finished_at, BigInteger) - type_coerce(Task.started_at, BigInteger)
+        query = select(Schedule.name, of_task).join(Task, Task.id.in_(newest.with_only_columns(run.id)))
+    found = session.execute(query.where(Schedule.retired_at.is_(None))).all()
+    return [(name, dt.timedelta(microseconds=micros)) for name, micros in found]
 
 
 def to_plan(session: Session, before: dt.datetime, moment: dt.datetime, limit: int) -> list[Schedule]:
@@ -123,13 +149,16 @@ def count_failure(session: Session, schedule_id: int) -> int:
     ).scalar_one()
 
 
-def clear_failures(session: Session, schedule_id: int) -> None:
-    session.execute(
+def clear_failures(session: Session, schedule_id: int) -> bool:
+    """Whether there were any in a row."""
+    statement = (
         update(Schedule)
         .where(Schedule.id == schedule_id, Schedule.failures_in_a_row > 0)
         .values(failures_in_a_row=0)
+        .returning(Schedule.id)
         .execution_options(synchronize_session=False)
     )
+    return session.execute(statement).first() is not None
 
 
 def pause_fields(by: str, why: str, since: dt.datetime, until: dt.datetime | None) -> dict[str, Any]:

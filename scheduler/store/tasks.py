@@ -46,6 +46,8 @@ def move(
     if new in FINAL:
         values.setdefault("finished_at", sql_now())
         values.setdefault("lease_until", None)
+    if new != RUNNING:
+        values["slot"] = None
     change = (
         update(Task)
         .where(*conditions, Task.state.in_(sources_of(new)))
@@ -176,9 +178,9 @@ def claim(
 ) -> Claimed | None:
     """Make attempt number `attempt` of the task this worker's own; None when it is not to be had.
 
-    Not to be had: gone, ended, another attempt's turn, later than its grace, asked to stop, or its lane is taken (see
-    `why_refused`). Two claims of one lane at the same moment: the unique index refuses the second with IntegrityError,
-    which the caller reads as a taken lane.
+    Not to be had: gone, ended, another attempt's turn, not due yet, later than its grace, asked to stop, its lane is
+    taken, or as many of its kind run as may (see `why_refused`). Two claims of one lane, or of one slot, at the same
+    moment: the unique index refuses the second with IntegrityError, which the caller reads as a taken lane.
     """
     rows = move(
         session,
@@ -186,13 +188,16 @@ def claim(
         Task.id == task_id,
         Task.attempt == attempt - 1,
         Task.stop_requested_at.is_(None),
+        Task.due_at <= sql_now(),  # Redis may be an older copy, or its clock ahead: never early is held here
         or_(Task.attempt > 0, Task.start_by.is_(None), Task.start_by >= sql_now()),
         ~_lane_taken(),
+        or_(_MAX_RUNNING.is_(None), _running_of_kind() < _MAX_RUNNING),
         returning=_TOLD,
         attempt=attempt,
         token=token,
         worker=worker,
         lease_until=sql_now() + micros(lease),
+        slot=case((_MAX_RUNNING.is_not(None), _lowest_free_slot())),
         queued_at=func.coalesce(Task.queued_at, sql_now()),  # the dispatcher's mark may come too late
         started_at=func.coalesce(Task.started_at, sql_now()),
         reason_code=None,
@@ -254,16 +259,49 @@ def _lane_taken() -> ColumnElement[bool]:
     )
 
 
+_MAX_RUNNING = Task.policy["max_running"].as_integer()  # NULL: no limit
+
+
+def _running_of_kind() -> ColumnElement[int]:
+    """How many tasks of the same kind run, also those that were claimed before the kind had a limit."""
+    other = aliased(Task)
+    query = select(func.count(other.id)).where(other.kind == Task.kind, other.state == RUNNING)
+    return query.correlate(Task).scalar_subquery()
+
+
+def _lowest_free_slot() -> ColumnElement[int]:
+    """1, or the lowest that follows a taken one; no higher than the limit when fewer than the limit run."""
+    holder, next_holder, first = aliased(Task), aliased(Task), aliased(Task)
+    follows = exists(
+        select(next_holder.id)
+        .where(next_holder.kind == Task.kind, next_holder.state == RUNNING, next_holder.slot == holder.slot + 1)
+        .correlate(Task, holder)
+    )
+    after_a_taken_one = (
+        select(func.min(holder.slot) + 1)
+        .where(holder.kind == Task.kind, holder.state == RUNNING, holder.slot.is_not(None), ~follows)
+        .correlate(Task)
+        .scalar_subquery()
+    )
+    first_is_taken = exists(
+        select(first.id).where(first.kind == Task.kind, first.state == RUNNING, first.slot == 1).correlate(Task)
+    )
+    return case((first_is_taken, after_a_taken_one), else_=1)
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Why a claim changed no row."""
 
-    why: str  # gone, stale, mine, late, stopped, busy, freed
+    why: str  # gone, stale, mine, early, late, stopped, busy, full, freed
     policy: dict[str, Any] | None = None
     holder_id: int | None = None
     holder_state: str = ""
     same_schedule: bool = True
     others_waiting: int = 0
+    due_in: dt.timedelta | None = None  # early: by SQL's clock
+    kind: str = ""  # full: the kind, and how many of it run
+    running: int = 0
 
 
 def why_refused(session: Session, task_id: int, attempt: int, token: str) -> Refusal:
@@ -276,8 +314,11 @@ def why_refused(session: Session, task_id: int, attempt: int, token: str) -> Ref
             Task.lane,
             Task.schedule_id,
             Task.start_by,
+            Task.due_at,
             Task.stop_requested_at,
             Task.policy,
+            Task.kind,
+            _running_of_kind().label("running"),
             sql_now().label("now"),
         ).where(Task.id == task_id)
     ).first()
@@ -291,10 +332,20 @@ def why_refused(session: Session, task_id: int, attempt: int, token: str) -> Ref
         return Refusal("stopped")
     if row.attempt == 0 and row.start_by is not None and row.start_by < row.now:
         return Refusal("late")
-    return _busy(session, task_id, row)
+    if row.due_at > row.now:
+        return Refusal("early", due_in=row.due_at - row.now)
+    return _busy(session, task_id, row) or _full(row) or Refusal("freed")
 
 
-def _busy(session: Session, task_id: int, row: Row[Any]) -> Refusal:
+def _full(row: Row[Any]) -> Refusal | None:
+    most = row.policy.get("max_running")
+    if most is None or row.running < most:
+        return None
+    return Refusal("full", dict(row.policy), kind=row.kind, running=row.running)
+
+
+def _busy(session: Session, task_id: int, row: Row[Any]) -> Refusal | None:
+    """Who holds the lane; None when what stood in its way is gone, so that the claim may be tried again."""
     between_attempts = and_(
         Task.schedule_id == row.schedule_id,
         Task.attempt > 0,
@@ -313,7 +364,7 @@ def _busy(session: Session, task_id: int, row: Row[Any]) -> Refusal:
         .limit(1)
     ).first()
     if row.lane is None or holder is None:
-        return Refusal("freed")  # what stood in its way is gone; the claim may be tried again
+        return None
     waiting = session.execute(
         select(func.count())
         .select_from(Task)
@@ -331,7 +382,7 @@ def _busy(session: Session, task_id: int, row: Row[Any]) -> Refusal:
 
 
 def put_off(session: Session, task_id: int, due_at: dt.datetime, reason: str) -> bool:
-    """Let a task that is due wait until `due_at`: its lane is taken. Its state stays."""
+    """Let a task that is due wait until `due_at`: its lane is taken, or its kind full. Its state stays."""
     statement = (
         update(Task)
         .where(Task.id == task_id, Task.state.in_((PLANNED, QUEUED, RETRYING)))
@@ -345,9 +396,20 @@ def put_off(session: Session, task_id: int, due_at: dt.datetime, reason: str) ->
 def waiting_for_lane(session: Session, task_id: int) -> list[WaitingJob]:
     """The tasks that wait for the lane which this task has just left, the oldest first; at most a few."""
     lane = select(Task.lane).where(Task.id == task_id).scalar_subquery()
+    return _waiting(session, Task.lane == lane)
+
+
+def waiting_for_slot(session: Session, task_id: int) -> list[WaitingJob]:
+    """The tasks that wait only for fewer of their kind to run, which this task was of; the same way."""
+    kind = select(Task.kind).where(Task.id == task_id).scalar_subquery()
+    # Not by the index on the kind: SQLite would read the kind's whole history for its few that wait.
+    return _waiting(session, Task.kind.concat("") == kind, _MAX_RUNNING.is_not(None), ~_lane_taken())
+
+
+def _waiting(session: Session, *conditions: ColumnElement[bool]) -> list[WaitingJob]:
     rows = session.execute(
         select(Task.id, Task.attempt, Task.queue, Task.due_at, Task.state)
-        .where(Task.lane == lane, Task.state.in_((PLANNED, QUEUED, RETRYING)), Task.reason_code == WAITING)
+        .where(*conditions, Task.state.in_((PLANNED, QUEUED, RETRYING)), Task.reason_code == WAITING)
         .order_by(Task.id)
         .limit(2)
     )
@@ -411,11 +473,13 @@ class AttemptEnd:
     error_message: str | None = None
     traceback: str | None = None
     peak_memory: int | None = None
+    causes: Sequence[dict[str, str]] = ()  # {type, message}, the nearest first
 
     def as_error(self) -> dict[str, Any] | None:
         if self.error_type is None:
             return None
-        return {"type": self.error_type, "message": self.error_message or "", "traceback": self.traceback or ""}
+        error = {"type": self.error_type, "message": self.error_message or "", "traceback": self.traceback or ""}
+        return {**error, "causes": list(self.causes)} if self.causes else error
 
 
 def end(
@@ -445,6 +509,7 @@ def end(
             error_type=attempt_end.error_type,
             error_message=attempt_end.error_message,
             traceback=attempt_end.traceback,
+            causes=list(attempt_end.causes) or None,
             peak_memory=attempt_end.peak_memory,
         )
         .execution_options(synchronize_session=False)
@@ -489,7 +554,16 @@ def late(session: Session, limit: int = 5000) -> list[Row[Any]]:
     (a newer one may take their place); by schedule and fire time."""
     return list(
         session.execute(
-            select(Task.id, Task.schedule_id, Task.fire_time, Task.due_at, Task.start_by, Task.policy, Task.queue)
+            select(
+                Task.id,
+                Task.schedule_id,
+                Task.fire_time,
+                Task.due_at,
+                Task.start_by,
+                Task.origin,
+                Task.policy,
+                Task.queue,
+            )
             .where(
                 Task.state.in_((PLANNED, QUEUED)),
                 Task.attempt == 0,

@@ -18,7 +18,7 @@ from scheduler.engine.apply import why_outdated
 from scheduler.store import schedules
 from scheduler.store.database import Database
 from scheduler.store.tables import Revision, Schedule
-from tests.builders import a_revision, at
+from tests.builders import a_revision, a_schedule, a_spec, a_task, at
 
 NOON = at("12:00")
 HEAD = "version: 1\ntimezone: UTC\nschedules:\n"
@@ -350,3 +350,103 @@ def test_a_rollback_that_removes_most_asks_for_a_confirmation(ask: Ask, write: W
         "If that is meant, say so: `scheduler rollback 1 --confirm`.\n",
     )
     assert answer_of(ask("rollback", "1", "--confirm", "--json"))["removed"] == ["s1", "s2", "s3", "s4"]
+
+
+# --- several files --------------------------------------------------------------------------------------------------
+
+
+def write_further(folder: Path, **entries: str) -> None:
+    for name, entry in entries.items():
+        (folder / "schedules.d").mkdir(exist_ok=True)
+        (folder / "schedules.d" / f"{name}.yaml").write_text(f"schedules:\n  {entry}\n")
+
+
+HOURLY = TWO.splitlines()[1]
+
+
+def test_further_files_are_compared_and_applied_with_the_main_one(ask: Ask, write: Write, tmp_path: Path) -> None:
+    write(ONE)
+    ask("apply")
+    write_further(tmp_path, more=HOURLY)
+
+    compared, applied, again = (ask(command) for command in ("diff", "apply", "diff"))
+
+    assert compared[1][0] == "schedules.yaml against revision 1: 1 added, 1 unchanged"
+    assert applied[:2] == (0, ["revision 2: 1 added, 1 unchanged", "  added     hourly"])
+    assert again[1] == ["schedules.yaml against revision 2: in force as it is (2 unchanged)"]
+    assert ask("history", "2", "--text")[1][-3:] == ["# --- schedules.d/more.yaml", "schedules:", f"  {HOURLY}"]
+
+
+def test_a_rollback_puts_the_combination_of_files_in_force_again(
+    ask: Ask, write: Write, tmp_path: Path, database: Database
+) -> None:
+    write(ONE)
+    write_further(tmp_path, more=HOURLY)
+    ask("apply")
+    (tmp_path / "schedules.d" / "more.yaml").unlink()
+    ask("apply")
+
+    status, lines, error = ask("rollback", "1")
+
+    assert (status, lines) == (0, ["revision 3, the text of revision 1: 1 added, 1 unchanged"])
+    assert error == (
+        "warning: schedules.yaml holds another text. A restart does not take it, the next edit does. "
+        "To bring it in line: `scheduler history 1 --text` prints schedules.yaml, then, each after a line "
+        '"# --- schedules.d/NAME", the files of schedules.d (1; no others were there)\n'
+    )
+    with database.read() as session:
+        first, third = session.get_one(Revision, 1), session.get_one(Revision, 3)
+    assert (third.text, third.text_hash) == (first.text, first.text_hash)
+    assert why_outdated(database, Path("schedules.yaml"), first.text.encode()) is None
+    write_further(tmp_path, more=HOURLY)
+    assert ask("diff")[1] == ["schedules.yaml against revision 3: in force as it is (2 unchanged)"]
+
+
+def test_a_rollback_to_one_file_tells_of_those_that_are_there_now(ask: Ask, write: Write, tmp_path: Path) -> None:
+    write(ONE)
+    ask("apply")
+    write_further(tmp_path, more=HOURLY)
+    ask("apply")
+
+    assert ask("rollback", "1")[2].endswith(
+        "To bring it in line: scheduler history 1 --text > schedules.yaml, and empty schedules.d\n"
+    )
+
+
+def test_a_fault_of_a_rollback_names_the_file_of_the_revision(
+    ask: Ask, write: Write, tmp_path: Path, database: Database
+) -> None:
+    write(ONE)
+    write_further(tmp_path, more="hourly: {task: count_words, args: {source: a}, when: {every: 1h}}")
+    ask("apply")
+    with database.write() as session:
+        revision = session.get_one(Revision, 1)
+        revision.text = revision.text.replace("every: 1h", "ever: 1h")
+
+    status, _, error = ask("rollback", "1")
+
+    assert status == 1
+    assert error.startswith("revision 1, schedules.d/more.yaml:2:")
+
+
+# --- runs longer than intervals -------------------------------------------------------------------------------------
+
+
+def test_diff_and_apply_warn_of_runs_that_take_longer_than_the_interval(
+    ask: Ask, write: Write, database: Database
+) -> None:
+    with database.write() as session:
+        slow = a_schedule(session, a_spec(name="hourly"))
+        for _ in range(5):
+            told = {"started_at": at("01:00"), "finished_at": at("02:20")}
+            a_task(session, schedule=slow, state="succeeded", attempt=1, **told)
+    write(TWO)
+    warning = (
+        'warning: schedules.yaml:5:56: schedule "hourly" usually runs 1h20m, but fires again after 1h '
+        "(its shortest interval)\n"
+    )
+
+    compared, applied = ask("diff"), ask("apply")
+
+    assert compared[2].startswith(warning)
+    assert applied[2].startswith(warning)

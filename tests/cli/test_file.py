@@ -17,7 +17,9 @@ NIGHTLY = '  {name}: {{task: count_words, args: {{source: README.md}}, when: {{a
 
 
 @pytest.fixture(autouse=True)
-def a_clock_that_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_clock_that_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where no database is
+    monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setattr(file_commands, "utc_now", lambda: NOW)
 
 
@@ -79,4 +81,34 @@ def test_check_gives_programs_the_clock_changes_as_notes(tmp_path: Path, capsys:
             },
         ],
         "schedules": ["night-words"],
+        "files": [file],
     }
+
+
+def test_check_tells_which_files_it_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = a_file(tmp_path, "  one: {task: count_words, when: {every: 1h}}\n")
+    (tmp_path / "schedules.d").mkdir()
+    (tmp_path / "schedules.d" / "more.yaml").write_text(
+        "schedules:\n  two: {task: count_words, args: {source: a}, when: {every: 1h}}\n"
+    )
+    (tmp_path / "schedules.yaml").write_text(
+        Path(file).read_text().replace("words, when", "words, args: {source: a}, when")
+    )
+
+    assert run(["check", file]) == 0
+    said = capsys.readouterr().out
+    assert run(["check", file, "--json"]) == 0
+
+    further = f"{tmp_path}/schedules.d/more.yaml"
+    assert said == f"{file}: good, 2 schedules\nread from 2 files:\n  {file}\n  {further}\n"
+    assert json.loads(capsys.readouterr().out)["files"] == [file, further]
+
+
+def test_next_shows_the_schedules_of_all_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = a_file(tmp_path, "  one: {task: a, when: {every: 1h}}\n")
+    (tmp_path / "schedules.d").mkdir()
+    (tmp_path / "schedules.d" / "more.yaml").write_text("schedules:\n  two: {task: b, when: {every: 1h}}\n")
+
+    assert run(["next", "--file", file, "--json"]) == 0
+
+    assert [row["schedule"] for row in json.loads(capsys.readouterr().out)] == ["one", "two"]

@@ -22,7 +22,7 @@ from scheduler.rules.spec import At, Retry
 from scheduler.rules.states import CANCELLED, FAILED, MISSED, QUEUED, RETRYING, RUNNING, SKIPPED, SUCCEEDED
 from scheduler.store import parts, schedules, tasks
 from scheduler.store.database import Database
-from scheduler.store.tables import Part, Schedule, Task
+from scheduler.store.tables import Artifact, Part, Schedule, Task
 from tests.builders import a_revision, a_schedule, a_spec, a_task, an_attempt, at
 
 NOON = at("12:00")
@@ -143,7 +143,7 @@ last 24 h  scheduled  1 failed
 failing    close-month: 2 times in a row, since 11-23 05:00Z, owner jana
              task 2 failed, attempt 3 of 3: ValueError: no such account: 999999…
 late       count_words: due 11:50:00Z, 10 m ago (queued, queue scheduled)
-running    task 4 create_image_set, 2 m, [#####.....] 50 % 128 px
+running    task 4 create_image_set, 2 m, [#####.....] 50 % 128 px, 2 m left
 waiting    scheduled 1 (oldest 10 m)
 next       nothing is planned
 paused     partner-feed: by ops since 11:00:00Z, until 11-26 08:00Z: partner ou…
@@ -338,7 +338,8 @@ def test_a_task_is_shown_whole(ask: Ask, database: Database) -> None:
             result={"top": [{"word": "the", "count": 25}, {"word": "scheduler", "count": 21}], "words": 6123},
         )
         times = {"started_at": at("05:30:00.050"), "ended_at": at("05:30:01.050")}
-        an_attempt(session, task, outcome=FAILED, **error, **times)
+        causes = [{"type": "KeyError", "message": "'file'"}, {"type": "OSError", "message": "away"}]
+        an_attempt(session, task, outcome=FAILED, causes=causes, **error, **times)
         times = {"started_at": at("05:31:01"), "ended_at": at("05:31:02.050")}
         an_attempt(session, task, number=2, outcome=SUCCEEDED, peak_memory=80 * 1024 * 1024, **times)
 
@@ -365,6 +366,8 @@ timeline
 attempt 1: failed, 1 s
   2026-11-24 05:30:00Z on here, process 1
   ValueError: no such file
+  caused by KeyError: 'file'
+  caused by OSError: away
   … the last lines of the traceback:
       File "a.py", line 7
       File "a.py", line 8
@@ -411,6 +414,21 @@ next       scheduler logs 1 · scheduler retry 1
             id="asked for",
         ),
         pytest.param(
+            {"result": {"value": "one\n\x1b[31mtwo"}, "result_kind": "text"},
+            ["result (text)", "  one", "  two"],
+            id="text",
+        ),
+        pytest.param(
+            {"result": {"value": "https://x.example/a", "title": "The report"}, "result_kind": "link"},
+            ["result (link)", "  The report", "  https://x.example/a"],
+            id="a link",
+        ),
+        pytest.param(
+            {"args": {"user": "jana", "password": "hunter22"}},
+            ['  {"user": "jana", "password": "***"}'],
+            id="a secret among its arguments",
+        ),
+        pytest.param(
             {"origin": "retry", "retry_of": 1, "state": QUEUED},
             ["asked by   retry of task 1"],
             id="retry",
@@ -426,6 +444,25 @@ def test_a_task_tells_where_it_is_and_what_can_be_done(
     _, lines, _ = ask("show", "1")
 
     assert [line for line in told if line not in lines] == []
+
+
+def test_a_task_tells_which_files_it_left(ask: Ask, database: Database) -> None:
+    files = [{"name": "a.pdf"}, {"name": "b.bin"}]
+    with database.write() as session:
+        a_task(session, id=1, state=SUCCEEDED, finished_at=NOON, result={"files": files}, result_kind="file")
+        plain = {"task_id": 1, "attempt": 1, "media_type": "a/b", "sha256": "", "created_at": NOON}
+        session.add(Artifact(**plain, name="a.pdf", size=1_500_000, path="1/1/1"))
+        session.add(Artifact(**plain, name="b.bin", size=7, path="/srv/b.bin"))
+
+    _, lines, _ = ask("show", "1")
+    _, listed, _ = ask("tasks")
+
+    assert lines[lines.index("files") :][:3] == [
+        "files",
+        "  1  a.pdf, a/b, 1.4 MiB: artifacts/1/1/1 in the data folder",
+        "  2  b.bin, a/b, 7 bytes: /srv/b.bin",
+    ]
+    assert listed[-1].endswith("a.pdf, b.bin")
 
 
 def test_a_task_that_is_not_there(ask: Ask) -> None:

@@ -17,7 +17,7 @@ from scheduler.engine.actions import Actions
 from scheduler.engine.planner import Planner, pause_of
 from scheduler.errors import NotFound, Refused, WrongUsage
 from scheduler.rules.policy import TaskPolicy
-from scheduler.rules.spec import Missed, Retry
+from scheduler.rules.spec import KindSpec, Missed, Retry, Timeout
 from scheduler.rules.states import (
     CANCELLED,
     FAILED,
@@ -152,6 +152,23 @@ def test_a_function_without_limits_has_those_of_its_kind(database: Database, act
     assert (made.kind, made.queue) == ("adhoc", "adhoc")
     policy = TaskPolicy.model_validate(made.policy)
     assert (policy.retry.attempts, policy.timeout.soft) == (1, 10 * MINUTE)
+
+
+def test_what_is_asked_for_keeps_to_the_limit_of_its_kind(database: Database, actions: Actions) -> None:
+    kinds = {"long": KindSpec(name="long", queue="long", timeout=Timeout(soft=HOUR, hard=HOUR), max_running=2)}
+    book, _ = a_book_of(kinds=kinds)
+    in_force(database, kind="long", max_running=2)
+    with database.write() as session:
+        a_revision(session, book=book.model_dump(mode="json"))
+    old = put(database, kind="long", state=FAILED, attempt=1)  # of a time without a limit
+
+    asked = [
+        actions.run("count_words", {"source": "x"}, CATALOGUE),
+        actions.run("nightly", {}, CATALOGUE),
+        actions.retry(old),
+    ]
+
+    assert [task_of(database, one.task_id).policy["max_running"] for one in asked] == [2, 2, 2]
 
 
 def test_two_runs_that_are_asked_for_are_two_tasks(database: Database, actions: Actions) -> None:

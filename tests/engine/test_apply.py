@@ -14,8 +14,9 @@ from scheduler.broker.connection import connect
 from scheduler.broker.keys import job_id
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
-from scheduler.engine.apply import Applied, apply, load_schedule_file, read_schedule_file
+from scheduler.engine.apply import Applied, apply
 from scheduler.engine.planner import Planner, plan
+from scheduler.engine.schedule_files import load_schedule_file, read_schedule_file
 from scheduler.errors import FileFaults, Refused
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.spec import At, FilePause, Missed, Once, ScheduleSpec

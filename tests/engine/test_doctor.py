@@ -22,11 +22,13 @@ from scheduler.engine.outcomes import Held, end_badly, end_well
 from scheduler.engine.planner import Planner
 from scheduler.errors import DatabaseAway
 from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.messages import Letter, messages_to
 from scheduler.rules.policy import TaskPolicy
-from scheduler.rules.spec import Retry
+from scheduler.rules.spec import Contact, Retry
 from scheduler.rules.states import CANCELLED, FAILED, LOST, QUEUED, RETRYING, RUNNING, SUCCEEDED
-from scheduler.store import parts, tasks
+from scheduler.store import outbox, parts, tasks
 from scheduler.store.database import Database
+from scheduler.store.mail_tables import OutboxMessage
 from scheduler.store.tables import Attempt, Base, Part, Task
 from scheduler.store.tasks import AttemptEnd
 from tests.builders import HOUR, MINUTE, a_book, a_schedule, a_spec, a_task, an_attempt, at
@@ -72,7 +74,7 @@ def test_nothing_is_found_in_a_good_history(database: Database, room: WaitingRoo
     book, text = a_book(FILE)
     apply(database, room, book, text)
     Planner(database, room, HOUR).step()
-    twice = TaskPolicy(retry=Retry(attempts=2, first=SECOND))
+    twice = TaskPolicy(retry=Retry(attempts=2, first=dt.timedelta(0)))
     once = TaskPolicy(delivery="at_most_once")
     with database.write() as session:
         shared = {"lane": "schedule:1"}
@@ -81,7 +83,8 @@ def test_nothing_is_found_in_a_good_history(database: Database, room: WaitingRoo
         a_run(session, retried, 1, FAILED, twice)
         a_run(session, retried, 2, SUCCEEDED, twice)
         a_run(session, a_task(session, policy=once, **shared), 1, LOST, once)
-        a_run(session, a_task(session, policy=twice, due_at=utc_now() + HOUR), 1, FAILED, twice)  # is tried again
+        later = TaskPolicy(retry=Retry(attempts=2, first=HOUR))
+        a_run(session, a_task(session, policy=later), 1, FAILED, later)  # is tried again
         a_task(session, state=RUNNING, **shared)
         a_task(session, state=CANCELLED)
     left_out = FILE.replace("  removed: {task: count_words, when: {every: 1m}}\n", "")
@@ -152,6 +155,16 @@ def an_open_attempt_and_a_later_one_of_its_lane(session: Session) -> None:
     an_attempt(session, task, outcome=FAILED, started_at=utc_now() - MINUTE)
 
 
+def a_running_task_above_its_limit(session: Session) -> None:
+    two = TaskPolicy(max_running=2)
+    for slot in (1, 2, 3):
+        a_task(session, state=RUNNING, policy=two, slot=slot)
+
+
+def a_running_task_without_a_place(session: Session) -> None:
+    a_task(session, state=RUNNING, policy=TaskPolicy(max_running=2))
+
+
 def two_successes_of_one_task(session: Session) -> None:
     task = a_task(session, state=SUCCEEDED, attempt=2)
     an_attempt(session, task, number=1, outcome=SUCCEEDED)
@@ -188,6 +201,12 @@ def a_task_of_a_removed_schedule(session: Session) -> None:
     a_task(session, schedule=schedule, fire_time=utc_now(), state=QUEUED)
 
 
+def mail_that_waits_for_two_days(session: Session) -> None:
+    contact = Contact(name="ops", email=("ops@example.org",))
+    outbox.queue(session, messages_to(contact, Letter("2 failing", "Text"), key="k", about="alert"))
+    session.execute(update(OutboxMessage).values(created_at=utc_now() - dt.timedelta(days=2)))
+
+
 def a_schedule_that_nobody_plans(session: Session) -> None:
     a_schedule(session, planned_until=utc_now() - 6 * MINUTE)
 
@@ -207,6 +226,8 @@ BROKEN: list[tuple[Break, list[str]]] = [
     (an_at_most_once_task_that_began_twice, ["at-most-once"]),
     (two_attempts_of_a_lane_at_once, ["no-overlap"]),
     (an_open_attempt_and_a_later_one_of_its_lane, ["no-overlap"]),
+    (a_running_task_above_its_limit, ["max-running"]),
+    (a_running_task_without_a_place, ["max-running"]),
     (two_successes_of_one_task, ["one-end"]),
     (a_success_whose_attempt_failed, ["ends-agree"]),
     (a_failure_whose_attempt_succeeded, ["ends-agree"]),
@@ -216,6 +237,7 @@ BROKEN: list[tuple[Break, list[str]]] = [
     (a_task_past_its_grace, ["late-is-told"]),
     (a_task_of_a_removed_schedule, ["removed-is-removed"]),
     (a_schedule_that_nobody_plans, ["planned-ahead"]),
+    (mail_that_waits_for_two_days, ["mail-goes"]),
     (a_time_that_the_schedule_does_not_have, ["fires-as-written"]),
 ]
 

@@ -157,6 +157,87 @@ def test_a_config_map_that_swaps_its_folder_is_seen(tmp_path: Path, database: Da
     assert revisions(watch) == 2
 
 
+# --- further files --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(file: Path) -> Path:
+    folder = file.parent / "schedules.d"
+    folder.mkdir()
+    return folder
+
+
+def further(*names: str) -> str:
+    return file_of(*names).removeprefix("version: 1\ntimezone: UTC\n")
+
+
+def test_further_files_that_appear_change_and_vanish_are_seen(watch: FileWatch, folder: Path) -> None:
+    (folder / "more.yaml").write_text(further("hourly"))
+    look(watch)
+    appeared = names(watch)
+    (folder / "more.yaml").write_text(further("hourly", "weekly"))
+    look(watch)
+    changed = names(watch)
+    (folder / "more.yaml").unlink()
+    look(watch)
+
+    assert appeared == ["hourly", "nightly"]
+    assert changed == ["hourly", "nightly", "weekly"]
+    assert names(watch) == ["nightly"]
+    assert revisions(watch) == 4
+    with watch.database.read() as session:
+        latest = schedules.latest_revision(session)
+    assert latest is not None
+    assert watch.text_hash == latest.text_hash  # or `status` would tell of a file that is not in force
+
+
+def test_a_further_file_is_taken_only_when_two_looks_found_the_same(watch: FileWatch, folder: Path) -> None:
+    whole = further("hourly", "weekly")
+    for end in (len(further("hourly")), len(whole)):
+        (folder / "more.yaml").write_text(whole[:end])
+        look(watch, 1)
+    before = names(watch)
+
+    look(watch, 1)
+
+    assert before == ["nightly"]
+    assert names(watch) == ["hourly", "nightly", "weekly"]
+    assert revisions(watch) == 2
+
+
+@pytest.mark.parametrize("content", ["schedules: [", further("nightly"), "", None])
+def test_a_bad_further_file_keeps_the_last_good_version_of_all(
+    watch: FileWatch, file: Path, folder: Path, content: str | None
+) -> None:
+    file.write_text(file_of("nightly", "new"))
+    if content is None:
+        (folder / "more.yaml").symlink_to("gone")
+    else:
+        (folder / "more.yaml").write_text(content)
+
+    look(watch, 3)
+
+    assert names(watch) == ["nightly"]
+    assert trouble(watch).startswith(f"{folder}/more.yaml:")
+
+
+def test_a_config_map_that_swaps_the_folder_of_further_files_is_seen(watch: FileWatch, folder: Path) -> None:
+    for version, text in (("..v1", further("hourly")), ("..v2", further("hourly", "weekly"))):
+        (folder / version).mkdir()
+        (folder / version / "more.yaml").write_text(text)
+    (folder / "..data").symlink_to("..v1")
+    (folder / "more.yaml").symlink_to("..data/more.yaml")
+    look(watch)
+    before = names(watch)
+
+    (folder / "..data_tmp").symlink_to("..v2")
+    (folder / "..data_tmp").replace(folder / "..data")
+    look(watch)
+
+    assert before == ["hourly", "nightly"]
+    assert names(watch) == ["hourly", "nightly", "weekly"]
+
+
 # --- a bad one ------------------------------------------------------------------------------------------------------
 
 

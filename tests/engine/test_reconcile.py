@@ -447,6 +447,23 @@ def test_late_tasks_are_caught_up_or_missed_by_policy(
     assert all(one.start_by > utc_now() for one in found if one.state == PLANNED and one.start_by)
 
 
+def test_what_a_blackout_held_back_is_as_late_as_its_end_is_past(
+    database: Database, reconcile: Reconcile, nightly: int
+) -> None:
+    policy = TaskPolicy(missed=Missed(run="latest", within=HOUR), grace=10 * MINUTE)
+    ended = utc_now() - 20 * MINUTE  # of a blackout of eight hours; since then the task has waited for its lane
+    held = {"start_by": ended + 10 * MINUTE, "policy": policy, "due_at": utc_now() - SECOND}
+    task_id = late(database, nightly, 8 * HOUR, policy.missed, **held)
+
+    for _ in range(2):  # the second time as one that was caught up
+        reconcile.step()
+
+    task = task_of(database, task_id)
+    assert (task.state, task.origin) == (PLANNED, "catch_up")
+    assert task.reason == "caught up 20m late (missed: latest)"
+    assert task.start_by == ended + HOUR
+
+
 def test_a_caught_up_task_is_caught_up_once(database: Database, reconcile: Reconcile, nightly: int) -> None:
     task_id = late(database, nightly, 10 * MINUTE, Missed(run="latest", within=None))
     reconcile.step()

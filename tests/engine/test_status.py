@@ -12,11 +12,13 @@ from sqlalchemy.orm import Session
 from scheduler.broker.connection import connect
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.engine.status import status_of
+from scheduler.rules.messages import Letter, messages_to
 from scheduler.rules.policy import TaskPolicy
-from scheduler.rules.spec import Retry
+from scheduler.rules.spec import Contact, Retry
 from scheduler.rules.states import FAILED, LOST, QUEUED, RETRYING, RUNNING, SKIPPED, SUCCEEDED
-from scheduler.store import parts, schedules
+from scheduler.store import outbox, parts, schedules
 from scheduler.store.database import Database
+from scheduler.store.mail_tables import OutboxMessage
 from scheduler.store.tables import Part
 from tests.builders import a_revision, a_schedule, a_spec, a_task, at
 
@@ -242,6 +244,29 @@ def test_one_keeper_that_gets_through_is_enough(database: Database) -> None:
         a_part(session, "keeper", 3.0, planner=500.0, reconcile=None)
 
     assert status_of(database, None)["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("waited", "problems"),
+    [(dt.timedelta(minutes=14), []), (dt.timedelta(minutes=22), ["mail stuck for 22 m"])],
+    ids=["a while", "long"],
+)
+def test_mail_that_waits_for_long_is_a_problem(database: Database, waited: dt.timedelta, problems: list[str]) -> None:
+    with database.write() as session:
+        a_service(session)
+        contact = Contact(name="ops", email=("ops@example.org",))
+        outbox.queue(session, messages_to(contact, Letter("2 failing", "Text"), key="k", about="alert"))
+        session.execute(update(OutboxMessage).values(created_at=NOON - waited, last_error="the server is away"))
+
+    status = status_of(database, None)
+
+    assert status["problems"] == problems
+    assert status["outbox"] == {
+        "waiting": 1,
+        "oldest_seconds": waited.total_seconds(),
+        "given_up": 0,
+        "last_error": "the server is away",
+    }
 
 
 def test_redis_away_is_said_and_the_rest_is_told_all_the_same(database: Database) -> None:

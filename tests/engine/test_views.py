@@ -27,10 +27,11 @@ from tests.builders import HOUR, MINUTE, a_book, a_schedule, a_spec, a_task, an_
 NOW = at("12:00")
 TASK_KEYS = set(
     "id kind origin schedule task args fire_time due_at state reason queued_at started_at finished_at attempts result "
-    "error progress queue worker retry_of reason_code idempotency_key requested_by created_at start_by".split()
+    "error progress queue worker retry_of reason_code idempotency_key requested_by created_at start_by result_kind "
+    "artifacts".split()
 )
 ATTEMPT_KEYS = set(
-    "number worker host pid started_at ended_at outcome error_type error_message traceback peak_memory".split()
+    "number worker host pid started_at ended_at outcome error_type error_message causes traceback peak_memory".split()
 )
 
 
@@ -48,7 +49,13 @@ def ended_at(clock: str, state: str = SUCCEEDED, **fields: Any) -> dict[str, Any
 
 def test_a_task_that_was_claimed_and_failed_is_told_whole(database: Database) -> None:
     with database.write() as session:
-        task_id = a_task(session, args={"source": "README.md"}, requested_by="jana", fire_time=at("06:30")).id
+        task_id = a_task(
+            session,
+            args={"source": "README.md"},
+            requested_by="jana",
+            fire_time=at("06:30"),
+            due_at=at("06:30", "2026-01-02"),
+        ).id
         claimed = tasks.claim(
             session, task_id, 1, token="t1", worker="w1", host="here", pid=7, lease=dt.timedelta(minutes=1)
         )

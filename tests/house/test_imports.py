@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-GROUND = {"errors", "settings", "clock", "context", "task_functions", "kill_points"}
+GROUND = {"errors", "settings", "clock", "context", "task_functions", "kill_points", "result_kinds"}
 TOOLS = {"store", "broker", "notify"}
 BELOW_DOORS = {"ground", "rules", *TOOLS, "engine"}
 # The room -> the rooms it may import from. «face» is the package `scheduler` itself: what task functions need.
@@ -31,8 +31,10 @@ MAY_IMPORT = {
     "cli": {*BELOW_DOORS, "cli"},
     "web": {*BELOW_DOORS, "web"},
     "testing": BELOW_DOORS,  # a door too: for the tests of those who write task functions and schedules
-    "tasks": {"ground", "notify", "tasks"},  # guests: the face, what they may know of their run, and mail
+    "tasks": {"ground", "notify", "tasks", "service tasks"},  # guests: the face, what they know of their run, and mail
+    "service tasks": {"ground", "notify", "tasks", "engine"},  # no guests: what the service itself does as a task
 }
+SERVICE_TASKS = {"tasks.retention", "tasks.status_digest"}
 
 SQL = {"sqlalchemy", "alembic", "psycopg", "sqlite3"}
 REDIS = {"redis", "rq", "rq_scheduler"}
@@ -63,6 +65,8 @@ def our_modules() -> Iterator[tuple[str, Path]]:
 def room_of(module: str) -> str:
     """`face`, `ground`, the folder of scheduler/, or `tasks`; a name nobody knows is a room of its own."""
     parts = module.split(".")
+    if module in SERVICE_TASKS:
+        return "service tasks"
     if parts[0] != "scheduler":
         return parts[0]
     if len(parts) == 1:

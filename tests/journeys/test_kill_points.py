@@ -21,7 +21,10 @@ from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
 from scheduler.engine.doctor import broken_invariants
 from scheduler.kill_points import POINTS
+from scheduler.rules.messages import Letter, messages_to
+from scheduler.rules.spec import Contact
 from scheduler.rules.states import FINAL, QUEUED, RETRYING, SUCCEEDED
+from scheduler.store import outbox
 from scheduler.store.tables import Revision
 from tests.journeys.history import history_of, unended
 from tests.journeys.service import Service
@@ -60,6 +63,7 @@ def kill_and_judge(service: Service, points: list[str]) -> None:
     service.environment["SCHEDULER_POINT_FOLDER"] = str(marks)
 
     service.start()
+    queue_mail(service)
     wait_for(lambda: not unreached(marks, points), seconds=40, what=f"{points} to be reached; {service.log}")
     reached_at = utc_now()
 
@@ -70,6 +74,15 @@ def kill_and_judge(service: Service, points: list[str]) -> None:
     history = history_of(service, PLANS, until, faults=[(reached_at - dt.timedelta(hours=1), reached_at)])
     assert judge(history) == []
     assert {row.state for row in history.rows if row.schedule != "naps" and row.fire_time <= until} == {SUCCEEDED}
+
+
+def queue_mail(service: Service) -> None:
+    """One message for each of the mailer's points, since one whose mailer died is held by its lease for minutes."""
+    contact = Contact(name="ops", email=("ops@example.org",))
+    with service.database.write() as session:
+        for number in range(4):
+            letter = Letter(f"Message {number}", "Text")
+            outbox.queue(session, messages_to(contact, letter, key=f"alert:{number}", about="alert"))
 
 
 def unreached(marks: Path, points: list[str]) -> set[str]:

@@ -194,3 +194,73 @@ def test_ten_thousand_schedules_that_all_fire_apart_are_looked_at_in_seconds() -
     assert loaded.warnings
     assert len(loaded.notes) == 20_000
     assert took < 15  # 5 s on an idle core, of which the reading takes more than half
+
+
+# --- runs that take longer than an interval -------------------------------------------------------------------------
+
+
+def told_of_runs(entry: str, minutes: float = 18, *, ran: str = "sync", more: str = "") -> str:
+    text = f"{HEAD}schedules:\n  sync: {{task: a, when: {entry}{more}}}\n"
+    usual = {ran: dt.timedelta(minutes=minutes)}
+    loaded = load_book(text, file="schedules.yaml", functions=None, now=NOW, usual=usual)
+    return "".join(f"{one}\n" for one in loaded.warnings if one.code == "longer-than-interval")
+
+
+def test_runs_that_take_longer_than_the_interval_are_told_of_at_its_entry() -> None:
+    assert (
+        told_of_runs('[{at: "03:00"}, {every: 15m, between: ["07:00", "19:00"]}]')
+        == """\
+schedules.yaml:4:41: schedule "sync" usually runs 18m, but fires again after 15m (its shortest interval)
+    4 |   sync: {task: a, when: [{at: "03:00"}, {every: 15m, between: ["07:00", "19:00"]}]}
+      |                                         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    With overlap: skip, what falls due meanwhile is skipped; give it a longer interval, or make it faster.
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("when", "interval"),
+    [
+        ("{every: 10m}", "10m"),
+        ("{every: 7h}", None),
+        ('{cron: "*/45 * * * *"}', "15m"),
+        ('{at: ["06:00", "06:10"]}', "10m"),
+        ('[{at: "06:00"}, {at: "06:05"}]', "5m"),
+        ('{at: "06:00"}', None),
+        ("{every: 18m}", None),
+        ("{every: 1h}", None),
+    ],
+)
+def test_the_shortest_interval_of_a_schedule_counts(when: str, interval: str | None) -> None:
+    told = told_of_runs(when)
+
+    assert (f"after {interval} (its" in told) if interval else told == ""
+
+
+def test_an_interval_cut_short_at_midnight_counts() -> None:
+    assert "usually runs 3h20m, but fires again after 3h (" in told_of_runs("{every: 7h}", 200)
+
+
+def test_a_renamed_schedule_has_the_runs_of_its_former_name() -> None:
+    assert "usually runs 18m" in told_of_runs("{every: 10m}", ran="old-sync", more=", was: old-sync")
+
+
+@pytest.mark.parametrize("more", [", paused: true", ", paused: {why: slow}"])
+def test_the_runs_of_a_paused_schedule_are_not_looked_at(more: str) -> None:
+    assert told_of_runs("{every: 10m}", more=more) == ""
+
+
+@pytest.mark.parametrize("overlap", ["skip", "queue-one", "queue-all", "replace", "allow"])
+def test_it_is_told_what_overlap_makes_of_it(overlap: str) -> None:
+    assert f"    With overlap: {overlap}, " in told_of_runs("{every: 10m}", more=f", overlap: {overlap}")
+
+
+def test_runs_of_very_many_schedules_are_looked_at_in_bounded_time() -> None:
+    text = HEAD + "schedules:\n" + some(5000, 'when: {cron: "*/45 * * * *"}, until: 2027-01-01')
+    text = "".join(f"{line}\n".replace("*/45", f"{number % 60}-59/7") for number, line in enumerate(text.splitlines()))
+    usual = {f"job-{number}": dt.timedelta(minutes=5) for number in range(5000)}
+    before = time.process_time()
+
+    load_book(text, file="schedules.yaml", functions=None, now=NOW, usual=usual)
+
+    assert time.process_time() - before < 10

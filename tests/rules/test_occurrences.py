@@ -147,7 +147,7 @@ def test_a_missed_fire_time_counts_as_a_run() -> None:
 
 def test_a_skipped_fire_time_counts_as_no_run() -> None:
     spec = a_spec(every=5 * MINUTE)
-    pause = Pause(at("01:00"), "jana", until=at("01:50"))
+    pause = Pause(at("01:00"), "jana", until=at("01:51"))
 
     foretold = foretell(spec, planned_until=at("01:40"), runs_left=1, pauses=[pause])
 
@@ -230,7 +230,8 @@ def test_a_pause_skips_what_passed_and_leaves_the_future_open() -> None:
     ("pause", "states"),
     [
         pytest.param(Pause(at("01:45"), "x"), "PsssP", id="not before it began"),
-        pytest.param(Pause(at("01:40"), "x", until=at("01:50")), "ssPPP", id="not after it ended"),
+        pytest.param(Pause(at("01:40"), "x", until=at("01:51")), "ssPPP", id="not after it ended"),
+        pytest.param(Pause(at("01:40"), "x", until=at("01:50")), "sPPPP", id="not at the moment of its end"),
         pytest.param(Pause(at("01:46"), "x", until=at("01:49")), "PPPPP", id="between two fire times"),
     ],
 )
@@ -306,13 +307,63 @@ def test_of_two_pauses_the_longer_one_holds() -> None:
 def test_the_fate_of_late_ones(policy: Missed, late: list[str], fates: list[Fate]) -> None:
     moments = [at(one) for one in late]
 
-    assert judge_late(policy, moments, at("02:00")) == dict(zip(moments, fates, strict=True))
+    assert judge_late(policy, on_time(moments), at("02:00")) == dict(zip(moments, fates, strict=True))
+
+
+def on_time(moments: list[dt.datetime]) -> dict[dt.datetime, dt.datetime]:
+    """Fire times that were due at once."""
+    return dict(zip(moments, moments, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("policy", "fate"),
+    [
+        pytest.param(
+            Missed(run="latest", within=HOUR),
+            Fate(at("02:50"), "catch_up", "caught up 10m late (missed: latest)"),
+            id="latest",
+        ),
+        pytest.param(
+            Missed(run="all", within=5 * MINUTE),
+            Fate(None, "too_old", "10m late, older than 5m (missed: all, within)"),
+            id="all",
+        ),
+        pytest.param(
+            Missed(run="none"),
+            Fate(None, "late", "could not start within its grace, 10m late (missed: none)"),
+            id="none",
+        ),
+    ],
+)
+def test_the_age_of_what_a_blackout_held_back_is_counted_from_its_end(policy: Missed, fate: Fate) -> None:
+    late = {at("18:00", "2026-11-23"): at("01:50")}
+
+    assert list(judge_late(policy, late, at("02:00")).values()) == [fate]
+
+
+def test_after_a_long_blackout_and_a_standstill_the_latest_still_counts() -> None:
+    night = Calendar(
+        name="night", windows=(Window(start=dt.datetime(2026, 11, 23, 18), end=dt.datetime(2026, 11, 24, 1, 45)),)
+    )
+    spec = a_spec(
+        every=HOUR,
+        grace=MINUTE,
+        calendars={"night": night},
+        blackout=Blackout(during=("night",), then="run-after"),
+        missed=Missed(run="latest", within=30 * MINUTE),
+    )
+
+    foretold = foretell(spec, planned_until=at("00:30"), now=at("02:00"), horizon=MINUTE)
+
+    first = foretold.occurrences[0]
+    assert (first.fire_time, first.due_at, first.start_by) == (at("01:00"), at("01:45"), at("02:15"))
+    assert (first.state, first.reason) == (PLANNED, "caught up 15m late (missed: latest)")
 
 
 def test_the_order_of_late_ones_does_not_matter() -> None:
     moments = [at("01:50"), at("01:40"), at("01:45")]
 
-    fates = judge_late(Missed(run="latest"), moments, at("02:00"))
+    fates = judge_late(Missed(run="latest"), on_time(moments), at("02:00"))
 
     assert [moment for moment, fate in fates.items() if fate.start_by is not None] == [at("01:50")]
 

@@ -18,8 +18,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scheduler.result_kinds import File, Html, Link, Text
 from scheduler.rules import results
-from scheduler.rules.results import DEEPEST, MOST_BYTES, MOST_VALUES, ResultRefused, encode_result
+from scheduler.rules.results import (
+    DEEPEST,
+    MOST_BYTES,
+    MOST_VALUES,
+    Encoded,
+    ResultRefused,
+    encode_result,
+    encode_returned,
+)
 from tests.builders import at
 
 
@@ -60,6 +69,57 @@ class Scalar:
 
     def item(self) -> Any:
         return self._value
+
+
+class Kind:
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+
+class Array:
+    """As numpy's arrays, and the columns of pandas."""
+
+    shape = (2,)
+
+    def __init__(self, *values: Any) -> None:
+        self._values = values
+
+    def tolist(self) -> list[Any]:
+        return list(self._values)
+
+
+class Moment:
+    """As numpy's datetime64 in nanoseconds: its `item` is a bare number until it is turned to microseconds."""
+
+    shape = ()
+    dtype = Kind("M")
+
+    def __init__(self, item: Any) -> None:
+        self._item = item
+
+    def astype(self, unit: str) -> Moment:
+        assert unit == "datetime64[us]"
+        return Moment(dt.datetime(2026, 11, 24, 6, 30)) if isinstance(self._item, int) else self
+
+    def item(self) -> Any:
+        return self._item
+
+    def __eq__(self, other: object) -> bool:
+        return self._item is not None
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class NotATime(dt.datetime):
+    """As pandas' NaT: a datetime that is equal to nothing."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __ne__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class LazyMapping(Mapping[str, int]):
@@ -116,6 +176,13 @@ class LyingInt(int):
         pytest.param({1: "a", Colour.RED: "b", Size.SMALL + 1: "c"}, {"1": "a", "red": "b", "2": "c"}, id="keys"),
         pytest.param(Scalar(5), {"value": 5}, id="a scalar"),
         pytest.param(Scalar(Scalar(at("06:30"))), {"value": "2026-11-24T06:30:00+00:00"}, id="a scalar in a scalar"),
+        pytest.param(Array(1, Scalar(2)), {"value": [1, 2]}, id="an array"),
+        pytest.param(Moment(10**18), {"value": "2026-11-24T06:30:00"}, id="a moment of numpy"),
+        pytest.param(
+            {dt.date(2026, 11, 24): 1, UUID(int=5): 2, Scalar(7): 3},
+            {"2026-11-24": 1, "00000000-0000-0000-0000-000000000005": 2, "7": 3},
+            id="keys that have a text",
+        ),
         pytest.param(2**70, {"value": 2**70}, id="a large number"),
         pytest.param("ä€𝄞\u2028\x7f\x01", {"value": "ä€𝄞\u2028\x7f\x01"}, id="odd letters"),
         pytest.param(ShoutingText("quiet"), {"value": "not what it holds"}, id="a text of its own kind"),
@@ -169,7 +236,30 @@ def a_node_in_itself() -> Node:
         pytest.param(
             Scalar(math.nan), "result: nan is no number that JSON knows; return None or a text for it", id="inside"
         ),
-        pytest.param(b"x", "result: a bytes cannot be stored; return text, numbers, lists and dicts", id="bytes"),
+        pytest.param(b"x", "result: bytes cannot be stored; decode them, or return a File", id="bytes"),
+        pytest.param(
+            {"a": bytearray(b"x")},
+            "result['a']: bytearray cannot be stored; decode them, or return a File",
+            id="bytes in",
+        ),
+        pytest.param(
+            NotATime(2026, 1, 1), "result: NaT is no moment; return None or a text for it", id="no time of pandas"
+        ),
+        pytest.param(
+            Moment(None),
+            "result: nan is no number that JSON knows; return None or a text for it",
+            id="no time of numpy",
+        ),
+        pytest.param(
+            {"a": [Html("x")]},
+            "result['a'][0]: Html is a result by itself; return it alone, or a list of File",
+            id="a page inside",
+        ),
+        pytest.param(
+            [File("a"), 1],
+            "result[0]: File is a result by itself; return it alone, or a list of File",
+            id="a file inside",
+        ),
         pytest.param(
             {"f": print},
             "result['f']: a builtin_function_or_method cannot be stored; return text, numbers, lists and dicts",
@@ -291,3 +381,42 @@ def test_what_is_encoded_is_not_changed_by_a_second_time(value: Any) -> None:
     once = encode_result(value)
 
     assert encode_result(once) == once
+
+
+@pytest.mark.parametrize(
+    ("returned", "encoded"),
+    [
+        pytest.param(None, Encoded(), id="nothing"),
+        pytest.param("a", Encoded("json", {"value": "a"}), id="a plain text"),
+        pytest.param([], Encoded("json", {"value": []}), id="an empty list"),
+        pytest.param(Text("a\nb"), Encoded("text", {"value": "a\nb"}), id="text"),
+        pytest.param(Html("<b>a</b>"), Encoded("html", {"value": "<b>a</b>"}), id="a page"),
+        pytest.param(Link("https://x.example/a"), Encoded("link", {"value": "https://x.example/a"}), id="a link"),
+        pytest.param(Link("HTTP://x", "a"), Encoded("link", {"value": "HTTP://x", "title": "a"}), id="with a title"),
+        pytest.param(File("a"), Encoded("file", None, (File("a"),)), id="a file"),
+        pytest.param((File("a"), File("b")), Encoded("file", None, (File("a"), File("b"))), id="files"),
+    ],
+)
+def test_a_result_has_a_kind(returned: Any, encoded: Encoded) -> None:
+    assert encode_returned(returned) == encoded
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        pytest.param(Text(b"a"), "Text takes a str, not a bytes", id="text of bytes"),  # type: ignore[arg-type]
+        pytest.param(Html("\x00"), "result: a text with a NUL character cannot be stored", id="NUL"),
+        pytest.param(
+            Link("javascript:alert(1)"), "Link takes an http or https URL, not 'javascript:alert(1)'", id="js"
+        ),
+        pytest.param(Link("https://a b"), "Link takes an http or https URL, not 'https://a b'", id="a blank"),
+        pytest.param(
+            [File("a")] * 101, "the result has 101 files, more than 100: return an archive of them", id="many files"
+        ),
+    ],
+)
+def test_a_result_that_is_not_of_its_kind(returned: Any, message: str) -> None:
+    with pytest.raises(ResultRefused) as refused:
+        encode_returned(returned)
+
+    assert str(refused.value) == message

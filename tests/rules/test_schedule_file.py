@@ -341,6 +341,7 @@ digests:
     assert (b.notify, b.warn_after) == ({"failed": ("finance",), "late": ("ops", "finance")}, dt.timedelta(minutes=5))
     assert (c.notify, c.keep, c.warn_after) == ({}, spec.Keep(days=7), None)
     assert (book.kinds["long"].max_running, book.kinds["long"].warn_after) == (2, dt.timedelta(hours=3))
+    assert (a.max_running, b.max_running) == (2, None)
     assert book.contacts["ops"] == spec.Contact(name="ops", email=("ops@example.org", "root@localhost"))
     assert book.digests["morning"] == spec.Digest(
         name="morning",
@@ -436,20 +437,7 @@ schedules.yaml:9:9: schedule "nightly": entries 1 and 3 of when are the same
     Equal instants fire once; remove one.
 """,
     ),
-    "words that nothing acts on yet": (
-        "args: {source: keep}\nfinish_by: '08:00'\ntoo_fast: 5s\nkeep: {days: 90}\nwhen: {every: 1h}",
-        """\
-schedules.yaml:7:5: finish_by is checked and kept, but nothing acts on it yet
-    7 |     finish_by: '08:00'
-      |     ^^^^^^^^^
-schedules.yaml:8:5: too_fast is checked and kept, but nothing acts on it yet
-    8 |     too_fast: 5s
-      |     ^^^^^^^^
-schedules.yaml:9:5: keep is checked and kept, but nothing acts on it yet
-    9 |     keep: {days: 90}
-      |     ^^^^
-""",
-    ),
+    "every word is acted on": ("finish_by: '08:00'\ntoo_fast: 5s\nkeep: {days: 90}\nwhen: {every: 1h}", ""),
     "the one way through clock changes": ("dst: {gap: run-after, fold: once}\nwhen: {every: 1h}", ""),
     "nothing to wonder at": ('when: [{every: 15m}, {cron: "*/20 * * * *"}, {once: "2026-11-24 13:01"}]', ""),
 }

@@ -51,7 +51,7 @@ schedules.yaml:6:5: schedule "nightly" has an unknown key "rety"; did you mean "
 schedules.yaml:6:5: schedule "nightly" has an unknown key "colour"
     6 |     colour: red
       |     ^^^^^^
-    Known here: task, when, kind, retry, overlap, missed, grace, timeout, delivery, spread, blackout, pause_after, warn_after, notify, keep, dst, owner, tags, args, timezone, from, until, max_runs, finish_by, too_fast, exclusive, paused, was, about.
+    Known here: task, when, kind, retry, overlap, missed, grace, timeout, delivery, spread, blackout, pause_after, failed_after, warn_after, notify, keep, dst, owner, tags, args, timezone, from, until, max_runs, finish_by, too_fast, exclusive, paused, was, about.
 """,
     ),
     "a warning that would never come": (
@@ -906,9 +906,46 @@ schedules: {}
 contacts: {ops: {}}
 """,
         """\
-schedules.yaml:4:12: contact "ops" has no "email"
+schedules.yaml:4:17: contact "ops": has none of "email", "webhook" and "slack"
     4 | contacts: {ops: {}}
-      |            ^^^
+      |                 ^^
+    Such as email: ops@example.org, or webhook: {url_env: HOOK_URL}.
+""",
+    ),
+    "a webhook that would send in the clear": (
+        """\
+schedules: {}
+contacts: {ops: {webhook: {url: "http://example.org/hook"}}}
+""",
+        """\
+schedules.yaml:4:33: contact "ops": webhook.url: "http://example.org/hook" is not an https URL
+    4 | contacts: {ops: {webhook: {url: "http://example.org/hook"}}}
+      |                                 ^^^^^^^^^^^^^^^^^^^^^^^^^
+    Write https://host/path; where it holds a secret, name the variable that has it: url_env: HOOK_URL.
+""",
+    ),
+    "a chat with two addresses": (
+        """\
+schedules: {}
+contacts: {ops: {slack: {url: "https://example.org/", url_env: HOOK_URL}}}
+""",
+        """\
+schedules.yaml:4:25: contact "ops": slack: give one of url and url_env
+    4 | contacts: {ops: {slack: {url: "https://example.org/", url_env: HOOK_URL}}}
+      |                         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    url: https://… stands in the file; url_env: HOOK_URL names the variable that holds it.
+""",
+    ),
+    "a variable that is a value": (
+        """\
+schedules: {}
+contacts: {ops: {webhook: {url_env: HOOK_URL, secret_env: "s3cret!"}}}
+""",
+        """\
+schedules.yaml:4:59: contact "ops": webhook.secret_env: "s3cret!" is not the name of an environment variable
+    4 | contacts: {ops: {webhook: {url_env: HOOK_URL, secret_env: "s3cret!"}}}
+      |                                                           ^^^^^^^^^
+    Write the name alone, such as HOOK_URL; its value is read where the mails are sent.
 """,
     ),
     "a contact nearly named": (

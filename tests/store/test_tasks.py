@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.clock import utc_now
 from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.states import (
     CANCELLED,
     FAILED,
@@ -288,7 +289,8 @@ def test_redis_ought_to_hold_what_waits(session: Session) -> None:
 
 def test_a_claim_makes_the_task_the_workers_own(session: Session) -> None:
     schedule = a_schedule(session)
-    task = a_task(session, schedule=schedule, fire_time=at("02:00"), args={"a": [1]}, reason="x", reason_code="y")
+    row = {"fire_time": at("02:00"), "due_at": ago(SECOND), "args": {"a": [1]}, "reason": "x", "reason_code": "y"}
+    task = a_task(session, schedule=schedule, **row)
 
     claimed = claim(session, task.id, token="mine")
 
@@ -360,6 +362,18 @@ def test_a_task_that_is_gone_is_not_to_be_had(session: Session) -> None:
     assert tasks.why_refused(session, 12345, 1, "mine") == Refusal("gone")
 
 
+@pytest.mark.parametrize("fields", [{}, {"state": QUEUED}, {"state": RETRYING, "attempt": 1}], ids=str)
+def test_no_attempt_begins_before_its_due_time(session: Session, fields: dict[str, Any]) -> None:
+    task = a_task(session, due_at=utc_now() + MINUTE, **fields)
+
+    assert claim(session, task.id, task.attempt + 1) is None
+
+    refusal = tasks.why_refused(session, task.id, task.attempt + 1, "mine")
+    assert refusal.due_in is not None
+    assert refusal == Refusal("early", due_in=refusal.due_in)
+    assert MINUTE / 2 < refusal.due_in <= MINUTE + SECOND
+
+
 def test_a_second_attempt_is_never_too_late(session: Session) -> None:
     task = a_task(session, state=RETRYING, attempt=1, start_by=ago(HOUR))
 
@@ -384,6 +398,27 @@ def test_of_many_that_claim_a_task_one_wins(database: Database) -> None:
     assert sum(at_once([try_to_claim] * MANY)) == 1
     with database.read() as session:
         assert len(session.scalars(select(Attempt)).all()) == 1
+
+
+def test_of_a_claim_and_a_cancel_at_once_one_wins(database: Database) -> None:
+    for _ in range(5):
+        task_id = committed(database, lambda session: a_task(session).id)
+
+        def try_to_claim(task_id: int = task_id) -> bool:
+            with database.write() as session:
+                return claim(session, task_id) is not None
+
+        def cancel(task_id: int = task_id) -> bool:
+            with database.write() as session:
+                return bool(tasks.cancel_waiting(session, Task.id == task_id, code="cancelled", reason="by jana"))
+
+        claimed, cancelled = at_once([try_to_claim, cancel])
+
+        with database.read() as session:
+            task = session.get_one(Task, task_id)
+            attempts = session.scalars(select(Attempt).where(Attempt.task_id == task_id)).all()
+        assert (claimed, cancelled) in [(True, False), (False, True)]
+        assert (task.state, len(attempts)) == ((RUNNING, 1) if claimed else (CANCELLED, 0))
 
 
 def test_of_many_that_claim_in_one_lane_one_wins(database: Database) -> None:
@@ -411,7 +446,7 @@ def test_of_many_that_claim_in_one_lane_one_wins(database: Database) -> None:
 def test_a_running_task_holds_its_lane(session: Session) -> None:
     schedule = a_schedule(session)
     holder = a_task(session, schedule=schedule, lane="l", state=RUNNING)
-    task = a_task(session, schedule=schedule, lane="l", fire_time=at("02:00"))
+    task = a_task(session, schedule=schedule, lane="l")
 
     assert claim(session, task.id) is None
     refusal = tasks.why_refused(session, task.id, 1, "mine")
@@ -483,6 +518,112 @@ def test_a_lane_that_was_left_in_between_may_be_tried_again(session: Session) ->
     task = a_task(session, lane="l")
 
     assert tasks.why_refused(session, task.id, 1, "mine") == Refusal("freed")
+
+
+# --- max_running ----------------------------------------------------------------------------------------------------
+
+TWO = TaskPolicy(max_running=2)
+
+
+def test_a_kind_with_a_limit_has_no_more_running(session: Session) -> None:
+    ids = [a_task(session, policy=TWO).id for _ in range(3)]
+
+    assert [claim(session, task_id) is not None for task_id in ids] == [True, True, False]
+
+    assert slots(session) == {ids[0]: 1, ids[1]: 2}
+    refusal = tasks.why_refused(session, ids[2], 1, "mine")
+    assert refusal == Refusal("full", session.get_one(Task, ids[2]).policy, kind="scheduled", running=2)
+
+
+def test_the_lowest_free_slot_is_taken(session: Session) -> None:
+    three = TaskPolicy(max_running=3)
+    for slot in (1, 3):
+        a_task(session, policy=three, state=RUNNING, slot=slot)
+    a_task(session, policy=three, state=RUNNING, slot=2, kind="long")
+    task = a_task(session, policy=three)
+
+    assert claim(session, task.id) is not None
+
+    assert fresh(session, task).slot == 2
+
+
+def test_those_that_run_without_a_slot_count_too(session: Session) -> None:
+    a_task(session, state=RUNNING)  # begun before its kind had a limit
+    ids = [a_task(session, policy=TWO).id for _ in range(2)]
+
+    assert [claim(session, task_id) is not None for task_id in ids] == [True, False]
+
+
+def test_a_lower_limit_waits_until_fewer_run(session: Session) -> None:
+    running = [a_task(session, policy=TaskPolicy(max_running=3), state=RUNNING, slot=slot) for slot in (1, 2, 3)]
+    task = a_task(session, policy=TWO)
+
+    claimed = []
+    for one in running[:2]:
+        tasks.move(session, CANCELLED, Task.id == one.id)
+        claimed.append(claim(session, task.id) is not None)
+
+    assert claimed == [False, True]
+    assert slots(session) == {running[2].id: 3, task.id: 1}
+
+
+@pytest.mark.parametrize("end", [SUCCEEDED, FAILED, RETRYING, LOST, CANCELLED])
+def test_an_end_gives_the_slot_back(session: Session, end: str) -> None:
+    task = a_task(session, policy=TWO)
+    claim(session, task.id, token="mine")
+
+    tasks.end(session, task.id, 1, "mine", end, AttemptEnd(FAILED if end == RETRYING else end))
+
+    assert (fresh(session, task).state, task.slot) == (end, None)
+
+
+def test_without_a_limit_there_are_no_slots(session: Session) -> None:
+    ids = [a_task(session).id for _ in range(3)]
+
+    assert all(claim(session, task_id) for task_id in ids)
+    assert slots(session) == dict.fromkeys(ids)
+
+
+def test_of_many_that_claim_in_a_limited_kind_as_many_as_may_win(database: Database) -> None:
+    ids = committed(database, lambda session: [a_task(session, policy=TWO).id for _ in range(MANY)])
+
+    def claimer(task_id: int) -> Callable[[], None]:
+        def claim_or_be_told_that_it_is_full() -> None:
+            while True:
+                try:
+                    with database.write() as session:
+                        if claim(session, task_id) is not None:
+                            return
+                except IntegrityError:  # another took the same slot
+                    pass
+                with database.read() as session:
+                    if tasks.why_refused(session, task_id, 1, "").why == "full":
+                        return
+
+        return claim_or_be_told_that_it_is_full
+
+    at_once([claimer(task_id) for task_id in ids])
+    with database.read() as session:
+        assert sorted(slots(session).values()) == [1, 2]
+
+
+def test_who_waits_for_a_slot_is_found_and_who_waits_for_a_lane_too_is_not(session: Session) -> None:
+    a_task(session, lane="l", state=RUNNING)
+    ended = a_task(session, policy=TWO, state=SUCCEEDED)
+    a_task(session, policy=TWO, lane="l", reason_code=tasks.WAITING)
+    waits = [a_task(session, policy=TWO, reason_code=tasks.WAITING).id for _ in range(3)]
+    a_task(session, policy=TWO, reason_code=tasks.WAITING, kind="long")
+    a_task(session, reason_code=tasks.WAITING)
+
+    assert [job.task_id for job in tasks.waiting_for_slot(session, ended.id)] == waits[:2]
+
+
+def slots(session: Session) -> dict[int, Any]:
+    """The slots of the tasks that run."""
+    return {row.id: row.slot for row in session.execute(select(Task.id, Task.slot).where(Task.state == RUNNING))}
+
+
+# --- waiting --------------------------------------------------------------------------------------------------------
 
 
 def test_those_that_wait_before_a_task_are_counted(session: Session) -> None:

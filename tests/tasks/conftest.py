@@ -108,6 +108,9 @@ def serving(tls: ssl.SSLContext | None = None) -> Iterator[Web]:
         def log_message(self, *_: object) -> None:
             """Nothing: what was asked is in `asked`."""
 
+    for method in ("HEAD", "POST", "PUT", "PATCH", "DELETE"):
+        setattr(Handler, f"do_{method}", Handler.do_GET)
+
     class Server(ThreadingHTTPServer):
         daemon_threads = False  # so that they are waited for, and no socket outlives its test
 

@@ -4,6 +4,7 @@ import codecs
 import gzip
 import importlib
 import os
+import socket
 import ssl
 import zlib
 from collections.abc import Callable
@@ -656,9 +657,9 @@ def test_an_answer_that_is_no_page_is_told(
 
 def test_an_unknown_name_is_told(monkeypatch: pytest.MonkeyPatch):
     def no_such_name(*_: object, **__: object) -> None:
-        raise module.socket.gaierror(-2, "Name or service not known")
+        raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(module.socket, "getaddrinfo", no_such_name)
+    monkeypatch.setattr(socket, "getaddrinfo", no_such_name)
 
     with pytest.raises(module.FetchFailed) as fault:
         count_words("https://exmaple.org/")

@@ -1,16 +1,21 @@
 """Task functions of the journeys. Each writes its start and end to a diary outside the service, so that a test can hold
 what the Task table says against what really ran."""
 
+# ruff: noqa: T201 - that a run prints is what is tested
+
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
-from scheduler import context, log, progress, stop_requested, task
+from scheduler import File, context, log, progress, stop_requested, task
 
 
 def note(diary: str, word: str) -> None:
@@ -112,3 +117,55 @@ def misbehave(diary: str, how: str) -> Any:
     if how == "nan":
         return {"value": float("nan")}
     return {}
+
+
+@task
+def tell(diary: str, password: str) -> Any:
+    """Says what it has to say in every way there is, then fails with secrets in its mouth."""
+    note(diary, "start")
+    print("to standard output", end="")
+    log.warning("logged in two\nlines")
+    sys.stderr.write("to standard error\n")
+    warnings.warn("about to end", stacklevel=1)
+    subprocess.run([sys.executable, "-c", "print('from a process of its own')"], check=True)
+    print("\x1b[32mgreen\x1b[0m, \x00NUL, \ud800, 10 %\r100 %")
+    os.write(1, b"\xff is no letter\n")
+    print("x" * 100_000)
+    if os.fork() == 0:  # left behind, with all that it has inherited
+        os.setsid()
+        rest(8)
+        os._exit(0)
+    token = os.environ["CANARY_TOKEN"]
+    print(f"{token} and {password}")
+    progress(1, 2, f"with {token}")
+    print("the last line has no end", end="")
+    try:
+        raise KeyError(f"no {token}")
+    except KeyError as error:
+        raise RuntimeError(f"not with {password} at https://jana:{password}@example.com") from error
+
+
+@task(kind="long")
+def flood(diary: str, lines: int) -> dict[str, Any]:
+    """Says too much."""
+    note(diary, "start")
+    for number in range(lines):
+        print("line", number)
+    return {"lines": lines, "token": os.environ["CANARY_TOKEN"], "seen": f"{os.environ['CANARY_TOKEN']}!"}
+
+
+@task(kind="long")
+def print_and_die(diary: str) -> None:
+    note(diary, "start")
+    print("a whole line")
+    print("half a li", end="", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task
+def leave_files(diary: str, folder: str) -> list[File]:
+    note(diary, "start")
+    first, second = Path(folder, "a.txt"), Path(folder, "b.bin")
+    first.write_text("one")
+    second.write_bytes(b"two")
+    return [File(first, name="../../report\n.txt"), File(second, keep=False)]

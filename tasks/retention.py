@@ -1,0 +1,55 @@
+"""Deletes what the service need not keep any longer. The service's own task function: it works on SQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scheduler import log, progress, task
+from tasks.commons import raise_when_stopped, whole_number
+
+MOST_DAYS = 36_500
+MOST_AT_ONCE = 5000
+
+
+@task(kind="long")
+def retention(days: int | None = None, failed_days: int | None = None, batch: int = 500) -> dict[str, Any]:
+    """Delete ended tasks that are old enough, with their attempts, logs and artifacts, and records of gaps.
+
+    A task is kept for the days of its schedule's `keep`; else for `days`, or `failed_days` when it did not succeed;
+    else for the settings keep_days and keep_failed_days. The schedule may be retired: the same holds. What has not
+    ended stays, and so does the last ended task of each schedule. Deleting never lets a fire time come again.
+
+    `batch` rows, 1 to 5000, are deleted in one transaction, with a pause after each. Returns {deleted: {kind: {state:
+    count}}, tasks, gaps}. When asked to stop it raises Stopped; what was deleted by then stays deleted.
+    """
+    for name, value in (("days", days), ("failed_days", failed_days)):
+        if value is not None:
+            whole_number(name, value, 1, MOST_DAYS)
+    whole_number("batch", batch, 1, MOST_AT_ONCE)
+    # Only here: these two bring SQL and Redis along, which other task functions have no use for.
+    from scheduler.engine.retention import delete_old
+    from scheduler.engine.service_tasks import service_backends
+
+    with service_backends() as backends:
+        settings = backends.settings
+        deleted = delete_old(
+            backends.database,
+            settings.data,
+            days=days or settings.keep_days,
+            failed_days=failed_days or settings.keep_failed_days,
+            batch=batch,
+            watch=_watch,
+        )
+    told = deleted.as_json()
+    log.info(
+        "%d old tasks and %d gaps deleted",
+        told["tasks"],
+        told["gaps"],
+        extra={"event": "old_tasks_deleted", "tasks": told["tasks"]},
+    )
+    return told
+
+
+def _watch(looked: int, total: int, deleted: int) -> None:
+    progress(looked, total, f"{deleted:,} old tasks deleted")
+    raise_when_stopped(f"after {deleted:,} old tasks were deleted")

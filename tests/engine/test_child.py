@@ -1,0 +1,199 @@
+"""What the child of a worker does with a job that it may not run now: it waits a moment, or lets the job wait on."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from scheduler.broker.keys import SCHEDULED, job_id
+from scheduler.broker.waiting_room import WaitingRoom
+from scheduler.clock import utc_now
+from scheduler.engine.channel import Deadline
+from scheduler.engine.child import Child, ChildPlan
+from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.policy import TaskPolicy
+from scheduler.rules.states import PLANNED, RETRYING, RUNNING, SUCCEEDED
+from scheduler.settings import Settings
+from scheduler.store.database import Database
+from scheduler.store.tables import Task
+from scheduler.task_functions import Catalogue, TaskFunction
+from tests.builders import HOUR, MINUTE, a_task
+
+SECOND = dt.timedelta(seconds=1)
+TWO = TaskPolicy(max_running=2)
+
+
+class Worker:
+    """A child in the test's own process: takes what is due from the queue and handles it, one job a call."""
+
+    def __init__(self, url: str, redis_url: str, folder: Path, room: WaitingRoom) -> None:
+        self.began: list[dt.datetime] = []
+        self.while_running: Callable[[], Any] = lambda: None
+        function = TaskFunction("count_words", self._count_words)
+        self._channels = socket.socketpair()
+        plan = ChildPlan(Settings(database_url=url, data=folder), redis_url, "scheduled", "w1", "here", 9, 9)
+        self.child = Child(plan, Catalogue({"count_words": function}), self._channels[0], Deadline())
+        self.room = room
+
+    def work(self) -> str | None:
+        """The job that was taken; None when none was there."""
+        self.room.enqueue_jobs()
+        job = self.child.feed.take()
+        if job is not None:
+            self.child.feed.finish(job, self.child.handle(job))
+        return job
+
+    def close(self) -> None:
+        self.child.database.close()
+        self.child.redis.close()
+        for channel in self._channels:
+            channel.close()
+
+    def _count_words(self) -> None:
+        self.began.append(utc_now())
+        self.while_running()
+
+
+@pytest.fixture
+def worker(database_url: str, redis_url: str, tmp_path: Path, room: WaitingRoom) -> Iterator[Worker]:
+    made = Worker(database_url, redis_url, tmp_path, room)
+    yield made
+    made.close()
+
+
+def put(database: Database, room: WaitingRoom, *, in_redis: dt.datetime | None = None, **fields: Any) -> int:
+    """A task in SQL, and its job in Redis, where it is due at `in_redis`."""
+    with database.write() as session:
+        task = a_task(session, **fields)
+        job = WaitingJob(task.id, task.attempt + 1, task.queue, in_redis or task.due_at)
+    room.register([job])
+    return task.id
+
+
+def task_of(database: Database, task_id: int) -> Task:
+    with database.read() as session:
+        return session.get_one(Task, task_id)
+
+
+def due_in_redis(room: WaitingRoom, task_id: int, attempt: int = 1) -> dt.datetime | None:
+    score: Any = room.redis.zscore(SCHEDULED, job_id(task_id, attempt))
+    return None if score is None else dt.datetime.fromtimestamp(float(score), dt.UTC)
+
+
+# --- never early ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields", [{"state": PLANNED}, {"state": RETRYING, "attempt": 1}], ids=["first attempt", "retry"]
+)
+def test_a_job_that_an_older_redis_brings_too_early_waits_on(
+    database: Database, room: WaitingRoom, worker: Worker, fields: dict[str, Any]
+) -> None:
+    due_at = utc_now() + HOUR
+    task_id = put(database, room, in_redis=utc_now() - MINUTE, due_at=due_at, **fields)
+    number = fields.get("attempt", 0) + 1
+
+    assert worker.work() == job_id(task_id, number)
+
+    assert worker.began == []
+    assert task_of(database, task_id).state == fields["state"]
+    waits_until = due_in_redis(room, task_id, number)
+    assert waits_until is not None
+    assert -SECOND < waits_until - due_at < 10 * SECOND
+    assert worker.work() is None
+
+
+def test_where_the_clock_of_redis_is_ahead_a_job_is_put_back_once_by_that_clock(
+    database: Database, room: WaitingRoom, worker: Worker
+) -> None:
+    ahead = 2 * MINUTE
+    worker.child.room = ARoomAhead(room.redis)
+    due_at = utc_now() + MINUTE
+    task_id = put(database, room, in_redis=due_at - ahead, due_at=due_at)
+
+    worker.work()
+
+    assert worker.began == []
+    waits_until = due_in_redis(room, task_id)
+    assert waits_until is not None
+    assert -SECOND < waits_until - due_at - ahead < 10 * SECOND  # and by as much as the reading of both clocks takes
+
+
+class ARoomAhead(WaitingRoom):
+    def now(self) -> dt.datetime:
+        return super().now() + 2 * MINUTE
+
+
+def test_a_job_some_milliseconds_early_is_waited_for(database: Database, room: WaitingRoom, worker: Worker) -> None:
+    due_at = utc_now() + dt.timedelta(milliseconds=45)
+    task_id = put(database, room, in_redis=utc_now() - MINUTE, due_at=due_at)
+
+    worker.work()
+
+    assert task_of(database, task_id).state == SUCCEEDED
+    assert due_in_redis(room, task_id) is None
+    assert worker.began[0] >= due_at
+
+
+def test_a_claim_that_is_had_takes_one_transaction(database: Database, room: WaitingRoom, worker: Worker) -> None:
+    put(database, room, policy=TWO)
+    begun: list[int] = []
+    event.listen(worker.child.database.engine, "begin", lambda connection: begun.append(1))
+
+    worker.while_running = lambda: begun.append(0)
+    worker.work()
+
+    assert begun == [1, 0, 1]  # the claim, the function, the end
+
+
+# --- max_running ----------------------------------------------------------------------------------------------------
+
+
+def test_a_task_whose_kind_is_full_is_put_off_and_not_skipped(
+    database: Database, room: WaitingRoom, worker: Worker
+) -> None:
+    with database.write() as session:
+        for slot in (1, 2):
+            a_task(session, kind="long", policy=TWO, state=RUNNING, slot=slot)
+    task_id = put(database, room, kind="long", policy=TWO, lane="l")
+
+    before = utc_now()
+    worker.work()
+
+    task = task_of(database, task_id)
+    assert (task.state, task.reason_code, task.reason) == (
+        PLANNED,
+        "waiting",
+        "2 of kind long run already; it waits for one to end (max_running: 2)",
+    )
+    waits_until = due_in_redis(room, task_id)
+    assert waits_until is not None
+    assert abs(waits_until - task.due_at) < SECOND / 10
+    assert before + 4 * SECOND < task.due_at < utc_now() + 6 * SECOND
+
+
+def test_who_waits_for_fewer_of_its_kind_comes_as_soon_as_one_ends(
+    database: Database, room: WaitingRoom, worker: Worker
+) -> None:
+    one = TaskPolicy(max_running=1)
+    first = put(database, room, policy=one, due_at=utc_now() - HOUR)
+    second = put(database, room, policy=one)
+    seen: list[str | None] = []
+
+    def try_the_second() -> None:
+        worker.while_running = lambda: None
+        worker.work()
+        seen.append(task_of(database, second).reason)
+
+    worker.while_running = try_the_second
+    worker.work()
+    worker.work()
+
+    assert seen == ["1 of kind scheduled run already; it waits for one to end (max_running: 1)"]
+    assert [task_of(database, one).state for one in (first, second)] == [SUCCEEDED, SUCCEEDED]

@@ -1,0 +1,131 @@
+"""How long runs usually take, looked up where a database is; nowhere else, and nothing is made for it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session
+
+from scheduler.engine.usual_durations import usual_durations
+from scheduler.rules.states import FAILED, SUCCEEDED
+from scheduler.settings import Settings, load_settings
+from scheduler.store.database import Database
+from scheduler.store.schedules import recent_runs
+from scheduler.store.tables import Schedule
+from tests.builders import MINUTE, a_schedule, a_spec, a_task, at
+
+
+@pytest.fixture
+def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    return load_settings({})
+
+
+def runs(session: Session, schedule: Schedule, *minutes: float, state: str = SUCCEEDED, **fields: Any) -> None:
+    start = at("02:00")
+    for number in minutes:
+        ended = start + number * MINUTE
+        told = {"state": state, "attempt": 1, "started_at": start, "finished_at": ended, **fields}
+        a_task(session, schedule=schedule, **told)
+
+
+def test_the_median_of_the_last_twenty_runs_that_succeeded_is_usual(database: Database, settings: Settings) -> None:
+    with database.write() as session:
+        sync = a_schedule(session, a_spec(name="sync"))
+        runs(session, sync, *[90] * 30, *[18] * 11, *[5] * 9)
+        runs(session, sync, *[1] * 30, state=FAILED)
+        runs(session, sync, *[300] * 30, attempt=2)
+        runs(session, a_schedule(session, a_spec(name="quick")), *[1] * 5)
+
+    assert usual_durations(settings) == {"sync": 18 * MINUTE, "quick": MINUTE}
+
+
+def test_few_runs_are_no_habit_and_retired_schedules_have_none(database: Database, settings: Settings) -> None:
+    with database.write() as session:
+        runs(session, a_schedule(session, a_spec(name="young")), *[18] * 4)
+        runs(session, a_schedule(session, a_spec(name="old"), retired_at=at("03:00")), *[18] * 5)
+
+    assert usual_durations(settings) == {}
+
+
+def test_history_is_read_backwards_by_an_index(database: Database) -> None:
+    seen = []
+    with database.write() as session:
+        for name in ("a", "b"):
+            runs(session, a_schedule(session, a_spec(name=name)), *[18] * 30)
+        if not database.is_sqlite:
+            # with so few rows the planner reads the table as it lies, unless it is told not to
+            session.execute(text("SET LOCAL enable_seqscan = off"))
+            session.execute(text("SET LOCAL enable_bitmapscan = off"))
+        event.listen(database.engine, "before_cursor_execute", lambda *of: seen.append((of[2], of[3])))
+        found = recent_runs(session, 20)
+        explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+        plan = str(session.connection().exec_driver_sql(f"{explain} {seen[-1][0]}", seen[-1][1]).all())
+
+    assert len(found) == 40
+    assert len(seen) == 2  # one query for all, and its plan
+    assert "ix_task_schedule_id_id" in plan
+    assert "SCAN task" not in plan
+
+
+# --- where there is no database -------------------------------------------------------------------------------------
+
+
+def test_no_database_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    settings = load_settings({"data": tmp_path / "var"})
+
+    assert usual_durations(settings) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all, but a text that somebody put here"])
+def test_a_file_that_is_no_database_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    file = tmp_path / "scheduler.sqlite"
+    file.write_bytes(content)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{file}")
+
+    assert usual_durations(load_settings({})) == {}
+    assert file.read_bytes() == content
+
+
+def test_a_database_of_another_version_is_not_brought_to_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "scheduler.sqlite"
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('0001')")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{file}")
+
+    assert usual_durations(load_settings({})) == {}
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("alembic_version",)]
+
+
+@pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/none", "mysql://somewhere/none", "nonsense"])
+def test_a_database_that_does_not_answer_is_passed_over(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+
+    assert usual_durations(load_settings({})) == {}
+
+
+def test_a_long_look_is_given_up(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    if database.is_sqlite:
+        return  # there each schedule's runs are read by the index, whatever is known of the table
+
+    def slowly(session: Session, most: int) -> list[tuple[str, dt.timedelta]]:
+        session.execute(text("SELECT pg_sleep(30)"))
+        return []
+
+    monkeypatch.setattr("scheduler.store.schedules.recent_runs", slowly)
+    monkeypatch.setattr("scheduler.engine.usual_durations.MOST_MS", 100)
+
+    assert usual_durations(settings) == {}
