@@ -102,6 +102,13 @@ def test_each_way_to_write_is_taken(entry: dict[str, Any]) -> None:
     assert complaints(whole(entry)) == []
 
 
+@pytest.mark.parametrize("covers", ["since-last", "24h"])
+def test_what_a_digest_covers_is_taken_in_each_way(covers: str) -> None:
+    digest = {"to": "ops", "when": {"at": "07:30"}, "covers": covers}
+
+    assert complaints({**values_of(SAMPLE), "digests": {"morning": digest}}) == []
+
+
 @pytest.mark.parametrize(
     "entry",
     [
