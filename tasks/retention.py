@@ -20,13 +20,15 @@ def retention(days: int | None = None, failed_days: int | None = None, batch: in
     ended stays, and so does the last ended task of each schedule. Deleting never lets a fire time come again.
 
     `batch` rows, 1 to 5000, are deleted in one transaction, with a pause after each. Returns {deleted: {kind: {state:
-    count}}, tasks, gaps}. When asked to stop it raises Stopped; what was deleted by then stays deleted.
+    count}}, tasks, gaps, leftovers}; leftovers are the folders of files that no artifact names any more. When asked to
+    stop it raises Stopped; what was deleted by then stays deleted.
     """
     for name, value in (("days", days), ("failed_days", failed_days)):
         if value is not None:
             whole_number(name, value, 1, MOST_DAYS)
     whole_number("batch", batch, 1, MOST_AT_ONCE)
-    # Only here: these two bring SQL and Redis along, which other task functions have no use for.
+    # Only here: these bring SQL and Redis along, which other task functions have no use for.
+    from scheduler.engine.artifacts import sweep
     from scheduler.engine.retention import delete_old
     from scheduler.engine.service_tasks import service_backends
 
@@ -40,7 +42,8 @@ def retention(days: int | None = None, failed_days: int | None = None, batch: in
             batch=batch,
             watch=_watch,
         )
-    told = deleted.as_json()
+        leftovers = sweep(backends.database, settings)
+    told = {**deleted.as_json(), "leftovers": leftovers}
     log.info(
         "%d old tasks and %d gaps deleted",
         told["tasks"],

@@ -276,12 +276,14 @@ def test_the_task_function_takes_what_the_settings_say(database: Database, tmp_p
         ended(session, 20, FAILED)
         ended(session, 6000)
     settings = Settings(database_url=database.url, data=tmp_path, keep_days=5000, keep_failed_days=3000)
+    (tmp_path / "artifacts" / "999" / "1").mkdir(parents=True)  # of a task that is gone
     told: list[dict[str, Any]] = []
     with running(Run(1, 1, "long", "retention@now", report_progress=told.append, settings=settings)):
         by_settings = retention()
         by_argument = retention(days=1)
 
-    assert by_settings == {"deleted": {"scheduled": {"succeeded": 1}}, "tasks": 1, "gaps": 0}
+    assert by_settings == {"deleted": {"scheduled": {"succeeded": 1}}, "tasks": 1, "gaps": 0, "leftovers": 1}
+    assert not (tmp_path / "artifacts" / "999" / "1").exists()
     assert by_argument["deleted"] == {"scheduled": {"succeeded": 1}}
     assert told[0] == {"done": 1, "total": 1, "message": "1 old tasks deleted"}
 
