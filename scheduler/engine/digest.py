@@ -1,4 +1,7 @@
-"""A digest: from the facts to the rows of the outbox, once for each (digest, period), in one transaction."""
+"""A digest: from the facts to the rows of the outbox, once for each (digest, period).
+
+What it says is read and drawn first; its issue and its messages are then written in one transaction, a short one.
+"""
 
 from __future__ import annotations
 
@@ -77,35 +80,43 @@ def issue(
 
     Raises NotFound.
     """
-    with database.write() as session:
-        schedules.take_turns(session)  # two that make the same issue: the second sees the first's row
+    with database.read() as session:  # all that takes long: on SQLite a writer would hold up every claim meanwhile
         book, digest = _digest(session, name)
         until = until or schedules.now(session)
         known = _issue_until(session, name, until)
         if known is not None:
-            return Issued(known.subject, known.covers_from, until, 0, "this issue has been made before")
-        _note_delivered(session, name)
+            return _made_before(known)
+        covers_from = _covers_from(session, digest, until)
         made = _made(session, settings, book, digest, until)
+    with database.write() as session:
+        schedules.take_turns(session)  # two that make the same issue: the second sees the first's row
+        known = _issue_until(session, name, until)
+        if known is not None:
+            return _made_before(known)
+        _note_delivered(session, name)
         row = DigestIssue(
             digest=name,
-            covers_from=_covers_from(session, digest, until),
+            covers_from=covers_from,
             covers_until=until,
             task_id=task_id,
             made_at=schedules.now(session),
             subject=made.said.subject,
             is_green=made.said.is_green,
         )
+        session.add(row)
         if made.said.is_green and digest.when_green == "skip":
             row.delivered_at = row.made_at  # all that there was to tell is told
-            session.add(row)
-            return Issued(row.subject, row.covers_from, until, 0, "all is well, and when_green is skip")
-        session.add(row)
+            return Issued(row.subject, covers_from, until, 0, "all is well, and when_green is skip")
         keys: list[str] = []
         for contact in digest.to:
             if contact in book.contacts:
                 messages = messages_to(book.contacts[contact], made.letter, key=_key(name, until), about="digest")
                 keys.extend(outbox.queue(session, messages))
-        return Issued(row.subject, row.covers_from, until, len(keys))
+        return Issued(row.subject, covers_from, until, len(keys))
+
+
+def _made_before(row: DigestIssue) -> Issued:
+    return Issued(row.subject, row.covers_from, row.covers_until, 0, "this issue has been made before")
 
 
 def _digest(session: Session, name: str) -> tuple[Book, Digest]:
