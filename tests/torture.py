@@ -28,7 +28,7 @@ from scheduler.broker.connection import connect
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
 from scheduler.engine.doctor import broken_invariants
-from tests.journeys.history import history_of, unended
+from tests.journeys.history import history_of, is_over
 from tests.journeys.service import Service
 from tests.judge import Plan, every, judge
 from tests.proxy import PASS, RESET, SWALLOW, Mode, Proxy, delay, drop_reply
@@ -154,7 +154,7 @@ def torture(seconds: float, seed: int, folder: Path, postgres: PostgresServer) -
 def _recover(host: Service, redis: RedisServer, over_at: dt.datetime) -> list[str]:
     """Wait until all that was due has ended; the promises that then do not hold."""
     wait_for(
-        lambda: not unended(host, over_at),
+        lambda: is_over(host, over_at),
         seconds=RECOVERY,
         every=0.5,
         what=f"all that was due to end; {host.log}",

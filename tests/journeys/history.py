@@ -48,3 +48,13 @@ def unended(service: Service, before: dt.datetime) -> list[int]:
         for task in service.tasks()
         if task.fire_time is not None and task.fire_time <= before and task.state not in FINAL
     ]
+
+
+def is_over(service: Service, until: dt.datetime) -> bool:
+    """Whether the planner has got beyond `until`, with every schedule, and all that was due by then has ended.
+
+    Without the first half a planner that cannot work just now would pass for one with nothing left to do.
+    """
+    with service.database.read() as session:
+        planned_until = list(session.scalars(select(Schedule.planned_until)))
+    return all(moment is not None and moment > until for moment in planned_until) and not unended(service, until)

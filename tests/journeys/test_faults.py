@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 from scheduler.broker import keys
 from scheduler.clock import utc_now
 from scheduler.rules.states import LOST, SUCCEEDED
-from tests.journeys.history import history_of, unended
+from tests.journeys.history import history_of, is_over
 from tests.journeys.service import Service
 from tests.judge import Plan, every, judge
 from tests.proxy import PASS, RESET, SWALLOW, Mode, Proxy, drop_reply
@@ -61,7 +61,7 @@ def judge_faults(service: Service, proxy: Proxy) -> Iterator[None]:
     assert proxy.moments
     until = over_at + dt.timedelta(seconds=3)  # and some that are due after it
     wait_for(
-        lambda: utc_now() > until and not unended(service, until),
+        lambda: utc_now() > until and is_over(service, until),
         seconds=60,
         what=f"all that was due to end; {service.log}",
     )

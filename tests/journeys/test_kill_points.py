@@ -26,7 +26,7 @@ from scheduler.rules.spec import Contact
 from scheduler.rules.states import FINAL, QUEUED, RETRYING, SUCCEEDED
 from scheduler.store import outbox
 from scheduler.store.tables import Revision
-from tests.journeys.history import history_of, unended
+from tests.journeys.history import history_of, is_over
 from tests.journeys.service import Service
 from tests.judge import Plan, every, judge
 from tests.waiting import wait_for
@@ -67,7 +67,7 @@ def kill_and_judge(service: Service, points: list[str]) -> None:
     wait_for(lambda: not unreached(marks, points), seconds=40, what=f"{points} to be reached; {service.log}")
     reached_at = utc_now()
 
-    wait_for(lambda: not unended(service, reached_at), seconds=40, what=f"all of before to end; {service.log}")
+    wait_for(lambda: is_over(service, reached_at), seconds=40, what=f"all of before to end; {service.log}")
     expect_order(service)
     assert service.stop() == 0
     until = reached_at.replace(microsecond=0)

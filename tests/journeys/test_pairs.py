@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from scheduler.clock import utc_now
 from scheduler.rules.states import CANCELLED, FINAL, SUCCEEDED
 from scheduler.store.tables import Revision, Schedule, Task
-from tests.journeys.history import history_of, unended
+from tests.journeys.history import history_of, is_over
 from tests.journeys.service import Service
 from tests.judge import Plan, every, judge
 from tests.servers import PostgresServer, start_redis
@@ -74,7 +74,7 @@ def test_who_is_held_at_a_point_comes_too_late_to_do_harm(
         until = utc_now()
         wait_for_passing(other, since=until)
 
-        wait_for(lambda: not unended(other, until), seconds=40, what=f"all of before to end; {other.log}")
+        wait_for(lambda: is_over(other, until), seconds=40, what=f"all of before to end; {other.log}")
         assert (held.stop(), other.stop()) == (0, 0)
         history = history_of(other, PLANS, until, faults=[(until - dt.timedelta(hours=1), until)])
         assert judge(history) == []
