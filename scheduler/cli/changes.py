@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from scheduler.cli.opening import opened, opened_if_there
 from scheduler.cli.options import data_option, json_option, print_json, print_warnings, settings_of, term_width
 from scheduler.cli.tables import clean, fit, flowed, moment, show, wrapped
 from scheduler.clock import iso, utc_now
-from scheduler.errors import DatabaseAway, FileFaults, Refused, WrongUsage
-from scheduler.settings import Settings
+from scheduler.errors import FileFaults, WrongUsage
 
 if TYPE_CHECKING:
-    from scheduler.engine.backends import Backends
     from scheduler.engine.changes import Difference
     from scheduler.rules.diff import Fires, ScheduleDiff
 
@@ -48,7 +46,7 @@ def diff_command(file: Path | None, data: Path | None, as_json: bool) -> int:
     if loaded.book is None:
         raise FileFaults(loaded.faults)
     print_warnings(loaded.warnings)
-    with _opened(settings) as backends:
+    with opened_if_there(settings) as backends:
         found = difference(backends.database if backends else None, loaded.book, text)
     if as_json:
         print_json(_diff_document(found, settings.file))
@@ -70,8 +68,7 @@ def history_command(number: int | None, limit: int, as_text: bool, data: Path | 
 
     if as_text and number is None:
         raise WrongUsage("--text goes with a revision: `scheduler history N --text`")
-    with _opened(settings_of(data), needed=True) as backends:
-        assert backends is not None
+    with opened(settings_of(data)) as backends:
         found = revisions(backends.database, limit) if number is None else [revision(backends.database, number)]
     if number is None:
         if as_json:
@@ -104,8 +101,7 @@ def rollback_command(number: int, confirm: bool, data: Path | None, as_json: boo
     from scheduler.task_functions import find_task_functions
 
     settings = settings_of(data)
-    with _opened(settings, needed=True, any_version=True) as backends:
-        assert backends is not None
+    with opened(settings, any_version=True) as backends:
         migrate(backends.database)
         catalogue = find_task_functions(settings.task_packages)
         done = roll_back(backends.database, backends.room, number, catalogue, settings.file, confirm=confirm)
@@ -147,33 +143,6 @@ def _way_back(number: int, file: Path, further: tuple[str, ...]) -> str:
         )
     others = f", and empty {folder}" if folder.is_dir() else ""
     return f"To bring it in line: scheduler history {number} --text > {file}{others}"
-
-
-@contextmanager
-def _opened(settings: Settings, *, needed: bool = False, any_version: bool = False) -> Iterator[Backends | None]:
-    """The backends inside the block; None where there is no database yet, unless it is needed."""
-    from scheduler.engine.backends import Backends
-    from scheduler.store.migrate import is_current
-
-    url = settings.database_url_or_default
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
-        if not needed:
-            yield None
-            return
-        raise DatabaseAway(
-            f"There is no database at {url.removeprefix('sqlite:///')} yet: `scheduler up` makes one. "
-            "Another folder is named with --data."
-        )
-    backends = Backends(settings)
-    try:
-        if not any_version and not is_current(backends.database):
-            raise Refused(
-                f"The database at {backends.database.place} is not of the version that this program needs. "
-                "`scheduler up`, or any part that starts, brings it there."
-            )
-        yield backends
-    finally:
-        backends.close()
 
 
 # --- diff -----------------------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from scheduler.cli.look import opened
-from scheduler.cli.options import data_option, json_option, print_json
+from scheduler.cli.opening import opened
+from scheduler.cli.options import data_option, json_option, print_json, settings_of
 from scheduler.errors import Refused
 
 
@@ -32,7 +32,7 @@ def digest_command(name: str, folder: Path | None, data: Path | None, as_json: b
 
     if folder is not None:
         return _write_preview(name, folder, data, as_json)
-    with opened(data) as backends:
+    with opened(settings_of(data)) as backends:
         issued = issue(backends.database, backends.settings, name)
     if as_json:
         print_json({"digest": name, **issued.as_json()})
@@ -48,7 +48,7 @@ def digest_command(name: str, folder: Path | None, data: Path | None, as_json: b
 def _write_preview(name: str, folder: Path, data: Path | None, as_json: bool) -> int:
     from scheduler.engine.digest import preview
 
-    with opened(data) as backends:
+    with opened(settings_of(data)) as backends:
         made = preview(backends.database, backends.settings, name)
     letter = made.letter
     files = {"subject.txt": f"{letter.subject}\n".encode(), "text.txt": letter.text.encode()}

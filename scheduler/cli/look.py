@@ -8,18 +8,17 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from scheduler.cli import screens
+from scheduler.cli.opening import opened
 from scheduler.cli.options import Moment, data_option, json_option, print_json, settings_of, term_width
 from scheduler.cli.tables import Column, clean, paint, show, table, wrapped
 from scheduler.clock import parse_iso, utc_now
-from scheduler.errors import DatabaseAway, NotFound, Refused
+from scheduler.errors import NotFound
 from scheduler.rules.states import FINAL, KINDS, STATES, SUCCEEDED
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def status_command(data: Path | None, as_json: bool) -> int:
     """
     from scheduler.engine.status import status_of
 
-    with opened(data) as backends:
+    with opened(settings_of(data)) as backends:
         status = status_of(backends.database, backends.room)
     if as_json:
         print_json(status)
@@ -59,7 +58,7 @@ def schedules_command(everything: bool, data: Path | None, as_json: bool) -> int
     """List the schedules: state, how the last task ended and how long ago, next fire time (local to the schedule)."""
     from scheduler.engine.views import schedules_list
 
-    with opened(data) as backends:
+    with opened(settings_of(data)) as backends:
         found = schedules_list(backends.database, retired=everything)
     if as_json:
         print_json(found)
@@ -99,7 +98,7 @@ def tasks_command(
     """
     from scheduler.engine.views import tasks_list
 
-    with opened(data) as backends:
+    with opened(settings_of(data)) as backends:
         found = tasks_list(
             backends.database,
             kind=kind,
@@ -129,7 +128,7 @@ def show_command(task_id: int, follow: bool, data: Path | None, as_json: bool) -
     """One task, whole: its way through time, its attempts, arguments and result."""
     from scheduler.engine.views import task_of, zone_of
 
-    with opened(data) as backends:
+    with opened(settings_of(data)) as backends:
         task = task_of(backends.database, task_id)
         zone = zone_of(backends.database, task_id)
         if follow:
@@ -154,7 +153,7 @@ def logs_command(task_id: int, follow: bool, attempt: int | None, data: Path | N
     """What a task logged. With --json a list of {attempt, line}; with --follow one such object a line."""
     from scheduler.engine.views import task_of
 
-    with opened(data) as backends:
+    with opened(settings_of(data)) as backends:
         task = task_of(backends.database, task_id)
         if attempt is not None and attempt > len(task["attempts"]) and not follow:
             raise NotFound(f"Task {task_id} has no attempt {attempt}; it has begun {len(task['attempts'])}")
@@ -177,7 +176,7 @@ def doctor_command(data: Path | None, as_json: bool) -> int:
 
     from scheduler.engine.doctor import examine
 
-    with opened(data, any_version=True) as backends:
+    with opened(settings_of(data), any_version=True) as backends:
         findings = examine(backends.database, backends.room)
     faults = [finding for finding in findings if not finding.ok]
     if as_json:
@@ -210,31 +209,6 @@ def settings_command(data: Path | None, as_json: bool) -> int:
     for line in table(columns, [(one["name"], one["value"] or "–", one["source"]) for one in found], term_width()):
         show(line)
     return 0
-
-
-@contextmanager
-def opened(data: Path | None, *, any_version: bool = False) -> Iterator[Backends]:
-    """The backends inside the block, once a database is found there that this program can read."""
-    from scheduler.engine.backends import Backends
-    from scheduler.store.migrate import is_current
-
-    settings = settings_of(data)
-    url = settings.database_url_or_default
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
-        raise DatabaseAway(
-            f"There is no database at {url.removeprefix('sqlite:///')} yet: `scheduler up` makes one. "
-            "Another folder is named with --data."
-        )
-    backends = Backends(settings)
-    try:
-        if not any_version and not is_current(backends.database):
-            raise Refused(
-                f"The database at {backends.database.place} is not of the version that this program needs. "
-                "`scheduler up`, or any part that starts, brings it there."
-            )
-        yield backends
-    finally:
-        backends.close()
 
 
 # --- logs -----------------------------------------------------------------------------------------------------------

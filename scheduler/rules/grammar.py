@@ -42,9 +42,6 @@ from scheduler.rules.grammar_values import (
 )
 from scheduler.rules.grammar_when import WHEN_ENTRIES, CalendarEntry, SpanEntry, WeeklyEntry, WhenEntry, WindowEntry
 
-# Keys that are checked and kept in the spec, and that the engine does not read yet: `check` says so of each.
-NOT_ACTED_ON: frozenset[str] = frozenset()
-
 
 def _mapping_or(tag: str, other: str) -> Discriminator:
     return Discriminator(lambda value: tag if isinstance(value, dict | BaseModel) else other)

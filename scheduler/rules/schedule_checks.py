@@ -13,7 +13,7 @@ from scheduler.rules.complaints import Complaint, did_you_mean, shown
 from scheduler.rules.cron_line import read_cron
 from scheduler.rules.durations import parse_duration
 from scheduler.rules.every_times import every_note
-from scheduler.rules.grammar import NOT_ACTED_ON, ScheduleEntry
+from scheduler.rules.grammar import ScheduleEntry
 from scheduler.rules.grammar_values import KINDS
 from scheduler.rules.grammar_when import CronEntry, EveryEntry, OnceEntry
 from scheduler.rules.wording import schedule_of, subject_of
@@ -79,22 +79,6 @@ def rename_faults(document: Document, raw: Mapping[str, Any]) -> Iterator[Fault]
             message = f"{subject_of(path)}: was names {shown(was)}, as schedule {shown(first[was])} does"
             yield document.fault(path, "was-twice", message, "Only one can take over its history.", schedule=name)
         first.setdefault(was, name)
-
-
-def not_acted_on(document: Document) -> Iterator[Fault]:
-    """The first place of each word that is checked and kept, and that the engine does not read yet."""
-    told: set[str] = set()
-    for path in document.marks:
-        word = path[-1] if path else ""
-        if word not in NOT_ACTED_ON or word in told or len(path) != _DEPTH.get(str(path[0]), 1):
-            continue
-        told.add(str(word))
-        message = f"{word} is checked and kept, but nothing acts on it yet"
-        yield document.fault(path, "not-acted-on", message, on_key=True)
-
-
-# How deep below a section its entries' keys lie; a schedule's arguments may bear any name.
-_DEPTH = {"defaults": 2, "schedules": 3, "kinds": 3}
 
 
 def surprises(

@@ -44,7 +44,7 @@ from scheduler.rules.grammar_mail import ContactEntry, DigestEntry
 from scheduler.rules.grammar_values import KINDS, Known, Sheet, name_complaint
 from scheduler.rules.grammar_when import CalendarEntry
 from scheduler.rules.moments import parse_zone, zone_named
-from scheduler.rules.schedule_checks import argument_faults, declaration_faults, not_acted_on, rename_faults, surprises
+from scheduler.rules.schedule_checks import argument_faults, declaration_faults, rename_faults, surprises
 from scheduler.rules.several_files import Gathered, gather
 from scheduler.rules.source_text import Mark
 from scheduler.rules.wording import (
@@ -225,7 +225,6 @@ class _Loading:
         self._add(*rename_faults(self.document, raw_schedules))
         contact_entries = self._entries(ContactEntry, "contacts", contacts)
         digest_entries = self._entries(DigestEntry, "digests", self._section(data, "digests"))
-        self.warnings.extend(not_acted_on(self.document))
         if self.faults or not self.gathered.is_complete:
             return None
         return spec.Book(

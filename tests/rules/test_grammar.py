@@ -4,7 +4,7 @@ import jsonschema
 import pytest
 from pydantic import BaseModel
 
-from scheduler.rules.grammar import NOT_ACTED_ON, SHEETS, FileEntry, KindEntry, ScheduleEntry, keys_of
+from scheduler.rules.grammar import FileEntry, ScheduleEntry
 from scheduler.rules.grammar_values import Sheet
 from scheduler.rules.yaml_reader import read_yaml
 from tests.rules.sample_file import SAMPLE
@@ -18,12 +18,6 @@ def all_sheets(root: type[BaseModel] = Sheet) -> list[type[BaseModel]]:
 def test_every_key_says_in_the_editor_what_it_is_for(sheet: type[BaseModel]) -> None:
     assert sheet.__doc__
     assert [name for name, field in sheet.model_fields.items() if not field.description] == []
-
-
-def test_words_that_nothing_acts_on_are_words_of_the_grammar() -> None:
-    words = {key for sheet in (*SHEETS.values(), KindEntry, ScheduleEntry) for key in keys_of(sheet)}
-
-    assert words >= NOT_ACTED_ON
 
 
 def test_required_keys_of_a_schedule_are_task_and_when() -> None:
