@@ -315,6 +315,22 @@ def test_the_hash_tells_texts_apart() -> None:
     assert source_text_hash("a: 1\n") != source_text_hash("a: 1 \n")
 
 
+def test_each_kind_has_its_isolation_unless_the_file_names_another() -> None:
+    plain, other = (
+        load(HEAD + f"kinds: {kinds}\nschedules: {{}}\n").book
+        for kinds in ("{}", "{long: {isolation: warm}, adhoc: {isolation: fork, queue: people}}")
+    )
+
+    assert plain is not None
+    assert other is not None
+    assert {name: kind.isolation for name, kind in plain.kinds.items()} == spec.ISOLATION
+    assert {name: kind.isolation for name, kind in other.kinds.items()} == {
+        "scheduled": "warm",
+        "long": "warm",
+        "adhoc": "fork",
+    }
+
+
 def test_words_about_watching_and_telling_are_carried_into_the_spec() -> None:
     loaded = load(
         HEAD
@@ -547,11 +563,11 @@ HOSTILE: dict[str, str] = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_file_is_answered_soon(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
 
     loaded = load(text)
 
-    assert time.monotonic() - started < 3  # a third of it here; busy machines are slower
+    assert time.process_time() - started < 3  # of the processor: neighbours do not count
     assert 1 <= len(loaded.faults) <= MAX_FAULTS
     assert all(len(str(fault)) < 1_500 for fault in loaded.faults)
 
@@ -574,9 +590,9 @@ def test_ten_thousand_schedules_are_loaded_in_seconds() -> None:
     text = HEAD + sections + "".join(entry.format(n=n, minute=n % 60, hour=n % 24) for n in range(10_000))
     load(SAMPLE)  # imports and zones
 
-    started = time.monotonic()
+    started = time.process_time()
     loaded = load(text.encode())
-    took = time.monotonic() - started
+    took = time.process_time() - started
 
     assert loaded.book is not None
     assert len(loaded.book.schedules) == 10_000
@@ -642,11 +658,11 @@ def test_a_good_file_with_anything_done_to_it_is_loaded_or_answered_with_faults(
     text = SAMPLE
     for place, removed, put in edits:
         text = text[:place] + put + text[place + removed :]
-    started = time.monotonic()
+    started = time.process_time()
 
     loaded = load(text)
 
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     assert (loaded.book is None) == bool(loaded.faults)
     assert all(str(fault).startswith("schedules.yaml:") for fault in (*loaded.faults, *loaded.warnings))
     assert [fault.line for fault in loaded.faults] == sorted(fault.line for fault in loaded.faults)

@@ -338,11 +338,11 @@ def test_nesting_has_an_end() -> None:
 @pytest.mark.usefixtures("either_parser")
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_file_is_answered_at_once(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
 
     with pytest.raises(FileFaults) as caught:
         read_yaml(text, "x.yaml")
 
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert 1 <= len(caught.value.faults) <= MAX_FAULTS + 1
     assert all(len(str(fault)) < 1_500 for fault in caught.value.faults)
