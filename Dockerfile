@@ -41,6 +41,8 @@ ENV PATH=/opt/rq-schedules/bin:$PATH \
 
 USER 10001:10001
 VOLUME /data
+# The web page; it listens on 127.0.0.1 until SCHEDULER_WEB_ADDRESS says otherwise, which needs `scheduler user add`.
+EXPOSE 8080
 
 # Docker's own default, written down because a warm stop hangs on it: workers end their job first. Give them the time
 # (docker stop --time, stop_grace_period); after it comes SIGKILL, and reconcile finds the attempt lost.

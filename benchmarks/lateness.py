@@ -34,8 +34,8 @@ from scheduler.rules.states import PLANNED, SUCCEEDED
 from scheduler.store.database import Database
 from scheduler.store.tables import Attempt, Task
 
-HALF_WITHIN = 15.0  # milliseconds
-NEARLY_ALL_WITHIN = 60.0  # milliseconds, 99 of 100
+HALF_WITHIN = 6.0  # milliseconds
+NEARLY_ALL_WITHIN = 15.0  # milliseconds, 99 of 100
 WORKER_WITHIN = 120.0  # megabytes, parent and child of one worker together
 COMMAND_ROUNDS = 5
 WARM_UP = 15  # fires that fall into the start of the service, when the machine is not idle; not counted

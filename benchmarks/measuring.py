@@ -129,12 +129,13 @@ def database(kind: str) -> Iterator[Database]:
 
 
 @contextmanager
-def database_url(kind: str) -> Iterator[str]:
+def database_url(kind: str, *, durable: bool = False) -> Iterator[str]:
+    """The url of an empty database; with `durable` PostgreSQL's commits are on disk when they are answered."""
     with tempfile.TemporaryDirectory(prefix="rq-bench-") as folder:
         if kind == "sqlite":
             yield f"sqlite:///{folder}/scheduler.db"
             return
-        with start_postgres(Path(folder)) as server:
+        with start_postgres(Path(folder), durable=durable) as server:
             yield server.create_database()
 
 

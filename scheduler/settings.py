@@ -6,6 +6,7 @@ holds the value, for secrets.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -18,6 +19,7 @@ from scheduler.errors import SettingFault
 
 FILE = Path("config/settings.toml")
 SECRETS = frozenset({"smtp_password", "watchdog_url"})
+MOST = {"web_port": 65_535}
 _URLS = frozenset({"redis_url", "database_url", "smtp_url"})
 
 
@@ -37,6 +39,9 @@ class Settings:
     lease_seconds: int = 60  # how long a worker holds a task without renewing
     renew_seconds: int = 15
     patience_seconds: int = 6  # what a running task gets when its worker is told to stop; then it runs again elsewhere
+    child_tasks: int = 1000  # after so many tasks, or
+    child_seconds: int = 3600  # after so long, or
+    child_memory_mb: int = 512  # when it holds so many MiB, a worker's warm child is replaced by a new one
     horizon_seconds: int = 120  # how far ahead occurrences are planned
     reconcile_seconds: int = 10
     sqlite_synchronous: str = "FULL"  # NORMAL is faster and loses the last moments with the power
@@ -50,6 +55,10 @@ class Settings:
     allowed_commands: tuple[str, ...] = ()  # programs that run_command may run: names or whole paths; *: all
     keep_days: int = 90  # how long rows of ended tasks are kept, unless their schedule says so itself
     keep_failed_days: int = 365  # the same, of those that did not succeed
+    web_address: str = "127.0.0.1"  # what the web page listens on; another than this machine's own needs users
+    web_port: int = 8080  # 0: no page under `scheduler up`
+    trusted_proxies: tuple[str, ...] = ()  # addresses or networks whose word about who asks counts
+    proxy_user_header: str | None = None  # by which they name the user, such as X-Forwarded-User
     watchdog_url: str | None = None  # called each minute while the service moves; a secret
     log_level: str = "INFO"
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -57,6 +66,12 @@ class Settings:
     @property
     def database_url_or_default(self) -> str:
         return self.database_url or f"sqlite:///{self.data.resolve() / 'scheduler.db'}"
+
+    @property
+    def web_url(self) -> str:
+        """Where the web page is, for people on this machine."""
+        address = f"[{self.web_address}]" if ":" in self.web_address else self.web_address
+        return f"http://{address}:{self.web_port}"
 
     def shown(self) -> list[dict[str, str]]:
         """Each setting with its value, secrets masked, and where it came from."""
@@ -104,7 +119,8 @@ def environment_of(settings: Settings) -> dict[str, str]:
     values["database_url"] = settings.database_url_or_default
     values["file"], values["data"] = settings.file.resolve(), settings.data.resolve()
     values["task_packages"] = ",".join(settings.task_packages)
-    values["allowed_commands"] = ",".join(settings.allowed_commands) or None
+    for several in ("allowed_commands", "trusted_proxies"):
+        values[several] = ",".join(values[several]) or None
     return {environment_name(name): str(value) for name, value in values.items() if value is not None}
 
 
@@ -154,18 +170,24 @@ def _read(name: str, value: Any, source: str) -> Any:
             return _read_packages(value)
         if name == "allowed_commands":
             return _read_commands(value)
+        if name == "trusted_proxies":
+            return _read_networks(value)
         if isinstance(default, Path):
             return Path(value).expanduser()
         if isinstance(default, int):
-            return _read_number(value, least=0 if name.startswith("workers_") else 1)
+            return _read_number(value, least=0 if name.startswith(("workers_", "web_")) else 1, most=MOST.get(name))
         if name == "sqlite_synchronous":
             return _read_word(value, ("OFF", "NORMAL", "FULL", "EXTRA"))
         if name == "log_level":
             return _read_word(value, ("DEBUG", "INFO", "WARNING", "ERROR"))
         if not isinstance(value, str):
             raise ValueError("give a text")
-        if name == "watchdog_url" and not re.match(r"https?://[^/\s]", value):
+        if name in ("watchdog_url", "base_url") and not re.match(r"https?://[^/\s]", value):
             raise ValueError("give an address that begins with http:// or https://")
+        if name == "web_address":
+            return _read_address(value)
+        if name == "proxy_user_header" and not re.fullmatch(r"[A-Za-z0-9-]+", value):
+            raise ValueError("give the name of a header, such as X-Forwarded-User")
         return value
     except (ValueError, TypeError) as error:
         raise SettingFault(f'{name} is "{_shown(name, value)}" (from {source}): {error}') from error
@@ -186,9 +208,32 @@ def _read_commands(value: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_number(value: Any, least: int) -> int:
+def _read_networks(value: Any) -> tuple[str, ...]:
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
+    for name in names:
+        try:
+            ipaddress.ip_network(name)
+        except ValueError:
+            raise ValueError("give addresses or networks, such as 10.0.0.0/8, separated by commas") from None
+    return tuple(names)
+
+
+def _read_address(value: str) -> str:
+    if value == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError(
+            "give the address of this machine to listen on: 127.0.0.1, or 0.0.0.0 for all it has"
+        ) from None
+
+
+def _read_number(value: Any, least: int, most: int | None = None) -> int:
     if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,9}", str(value)) or int(value) < least:
         raise ValueError(f"give a whole number of at least {least}")
+    if most is not None and int(value) > most:
+        raise ValueError(f"give a whole number of at most {most}")
     return int(value)
 
 

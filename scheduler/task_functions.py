@@ -15,6 +15,12 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, TypeVar, overload
 
+_WANTED = {
+    "kind": 'give the name of a kind, such as kind="long"',
+    "timeout": 'give a duration with its unit, such as timeout="2h"',
+    "retry": "give the name of a retry policy, and declare that in the schedule file under retry_policies",
+}
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 SERVICE_FUNCTIONS = "scheduler.engine.service_functions"  # what every catalogue has; found by name, as guests are
@@ -64,7 +70,8 @@ def task(
 ) -> Function | Callable[[Function], Function]:
     """Mark a function as a task function. Called directly it behaves as before.
 
-    Raises ValueError for a name that a schedule file could not hold.
+    `retry` is the name of a retry policy of the schedule file, `timeout` a duration such as "2h". Raises ValueError for
+    a name that a schedule file could not hold, and for what is no name and no duration at all.
     """
 
     def mark(marked: Function) -> Function:
@@ -74,6 +81,9 @@ def task(
                 f"{marked.__module__}.{marked.__qualname__}: {known_as!r} cannot be the name of a task function; "
                 "use lower-case letters, digits, - and _, 64 at most, or give name="
             )
+        for what, value in (("kind", kind), ("timeout", timeout), ("retry", retry)):
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"{marked.__module__}.{marked.__qualname__}: {what} is {value!r}; {_WANTED[what]}")
         about = description if description is not None else _first_line(marked)
         marked.__task__ = TaskFunction(known_as, marked, kind, timeout, retry, about)  # type: ignore[attr-defined]
         return marked

@@ -16,9 +16,12 @@ from sqlalchemy import NullPool, create_engine, text
 
 from scheduler.broker.connection import connect
 from scheduler.broker.waiting_room import WaitingRoom
+from scheduler.engine import passwords
+from scheduler.engine.troubles import forget_what_was_told
 from scheduler.store.database import Database
 from scheduler.store.migrate import migrate
 from scheduler.store.tables import Base
+from tests import browser
 from tests.servers import PostgresServer, RedisServer, start_postgres, start_redis
 
 # The same examples every time: a failure in CI is found again at home, and no run is red by luck.
@@ -26,12 +29,22 @@ settings.register_profile("house", derandomize=True, deadline=None, max_examples
 settings.load_profile("house")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(browser, "browser")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """`make test` runs two pytest processes: the journeys, which mostly wait but want the machine's attention when they
     do not, stay together in one of them, and everything else goes to whichever is free."""
     for item in items:
-        if "journeys" in item.path.parts:
+        if "journeys" in item.path.parts and item.get_closest_marker("browser") is None:
             item.add_marker(pytest.mark.xdist_group("journeys"))
+
+
+@pytest.fixture(autouse=True)
+def _all_is_news() -> None:
+    """What an earlier test has had logged keeps nothing of this one from the log."""
+    forget_what_was_told()
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +125,14 @@ def room(redis_url: str) -> Iterator[WaitingRoom]:
     client = connect(redis_url)
     yield WaitingRoom(client)
     client.close()
+
+
+@pytest.fixture
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hash of a password takes a millisecond instead of a quarter of a second; those of unknown users too."""
+    cheap = passwords.Cost(n=2**4, r=8, p=1)
+    monkeypatch.setattr(passwords, "COST", cheap)
+    monkeypatch.setattr(passwords, "_NOBODYS", passwords._written(cheap, bytes(16), bytes(32)))
 
 
 def _empty(url: str) -> None:

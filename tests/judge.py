@@ -91,10 +91,15 @@ def every(seconds: int) -> FireTimes:
 
     def fire_times(after: dt.datetime, until: dt.datetime) -> Iterator[dt.datetime]:
         day = after.replace(hour=0, minute=0, second=0, microsecond=0)
+        first = int((after - day).total_seconds()) // seconds * seconds  # all before it lie before the span
         while day <= until:
-            grid = (day + dt.timedelta(seconds=second) for second in range(0, 86_400, seconds))
-            yield from (moment for moment in grid if after < moment <= until)
-            day += dt.timedelta(days=1)
+            for second in range(first, 86_400, seconds):
+                moment = day + dt.timedelta(seconds=second)
+                if moment > until:
+                    return
+                if moment > after:
+                    yield moment
+            day, first = day + dt.timedelta(days=1), 0
 
     return fire_times
 

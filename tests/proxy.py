@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 CHUNK = 65_536
+END_OF_MAIL = b"\r\n.\r\n"  # for drop_reply before an SMTP server: it has taken the mail, and nobody learns of it
 
 
 @dataclass(frozen=True)

@@ -90,10 +90,10 @@ class RedisServer:
         self._process.kill()
         self._process.wait()
 
-    def restart(self) -> None:
+    def restart(self, *more_args: str) -> None:
         """Start it again at the same url, after stopping it if it still runs; the pid changes."""
         _end(self._process, signal.SIGTERM)
-        self._process = self._start()
+        self._process = self._start(*more_args)
 
     def stop(self) -> None:
         _end(self._process, signal.SIGTERM)
@@ -111,8 +111,8 @@ class RedisServer:
         if self._socket_folder is not None:
             shutil.rmtree(self._socket_folder, ignore_errors=True)
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        return _start(self._command, self._log, self._answers)
+    def _start(self, *more_args: str) -> subprocess.Popen[bytes]:
+        return _start([*self._command, *more_args], self._log, self._answers)
 
     def _answers(self) -> bool:
         with self.client(**self._probe_as) as client:
@@ -220,8 +220,8 @@ class PostgresServer:
             connection.execute(command)
 
 
-def start_postgres(folder: Path) -> PostgresServer:
-    """A PostgreSQL with its log in `folder`, once it answers; no fsync, so fit for tests only.
+def start_postgres(folder: Path, *, durable: bool = False) -> PostgresServer:
+    """A PostgreSQL with its log in `folder`, once it answers; no fsync, so fit for tests only, unless `durable`.
 
     With SCHEDULER_TEST_PG_URL (a user who may create databases) that server is used and none started.
     """
@@ -232,13 +232,13 @@ def start_postgres(folder: Path) -> PostgresServer:
     folder.mkdir(parents=True, exist_ok=True)
     home = _folder_open_to_all()
     try:
-        return _start_postgres(home, folder / "postgres.log")
+        return _start_postgres(home, folder / "postgres.log", durable)
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
 
 
-def _start_postgres(home: Path, log: Path) -> PostgresServer:
+def _start_postgres(home: Path, log: Path, durable: bool) -> PostgresServer:
     as_root = os.geteuid() == 0
     binaries = _postgres_binaries(copy_to=home if as_root else None)
     data = home / "data"
@@ -257,7 +257,9 @@ def _start_postgres(home: Path, log: Path) -> PostgresServer:
     )
     port = free_port()
     url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
-    options = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "unix_socket_directories": ""}
+    options = {"unix_socket_directories": ""}
+    if not durable:
+        options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
     command = [str(binaries / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port)]
     for name, value in options.items():
         command += ["-c", f"{name}={value}"]

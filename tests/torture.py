@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from redis.connection import parse_url
 from sqlalchemy import make_url
@@ -28,8 +29,11 @@ from scheduler.broker.connection import connect
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
 from scheduler.engine.doctor import broken_invariants
+from tests.journeys import test_redis_faults as redis_faults
+from tests.journeys import test_sql_faults as sql_faults
 from tests.journeys.history import history_of, is_over
 from tests.journeys.service import Service
+from tests.journeys.test_faults import CLAIM, END
 from tests.judge import Plan, every, judge
 from tests.proxy import PASS, RESET, SWALLOW, Mode, Proxy, delay, drop_reply
 from tests.servers import PostgresServer, RedisServer, start_postgres, start_redis
@@ -54,10 +58,17 @@ RECOVERY = 120.0  # seconds: leases, and the pauses of a supervisor whose parts 
 
 class Torture:
     def __init__(
-        self, hosts: list[Service], redis: RedisServer, to_redis: Proxy, to_sql: Proxy, chance: random.Random
+        self,
+        hosts: list[Service],
+        redis: RedisServer,
+        admin: sql_faults.Admin,
+        to_redis: Proxy,
+        to_sql: Proxy,
+        chance: random.Random,
     ) -> None:
         self.hosts = hosts
         self.redis = redis
+        self.admin = admin
         self.to_redis = to_redis
         self.to_sql = to_sql
         self.chance = chance
@@ -67,7 +78,10 @@ class Torture:
     def go_on(self, seconds: float) -> None:
         """Break one thing after the other."""
         until = time.monotonic() + seconds
-        ways: list[Callable[[], None]] = [self._kill, self._kill, self._freeze, self._flush, self._redis, self._sql]
+        ways: list[Callable[[], None]] = [
+            *(self._kill, self._kill, self._freeze, self._flush, self._redis, self._sql),
+            *(self._redis_itself, self._sql_itself),
+        ]
         while time.monotonic() < until:
             way = self.chance.choice(ways)
             way()
@@ -100,8 +114,21 @@ class Torture:
         self._break("redis", self.to_redis, self.chance.choice(modes))
 
     def _sql(self) -> None:
-        modes = [RESET, delay(0.05), drop_reply(b"COMMIT"), drop_reply(b"COMMIT", armed_by=b"INSERT INTO attempt")]
+        modes = [RESET, delay(0.05), drop_reply(b"COMMIT"), drop_reply(CLAIM), drop_reply(END)]
         self._break("sql", self.to_sql, self.chance.choice(modes))
+
+    def _redis_itself(self) -> None:
+        self._suffer("redis", self.chance.choice(list(redis_faults.FAULTS)), self.redis)
+
+    def _sql_itself(self) -> None:
+        faults = [one for one in sql_faults.FAULTS if self.admin.is_durable or one is not sql_faults.crashed]
+        self._suffer("sql", self.chance.choice([*faults, sql_faults.letting_nobody_in]), self.admin)
+
+    def _suffer(self, name: str, fault: Callable[[Any], Any], server: object) -> None:
+        seconds = self.chance.uniform(0.5, 5)
+        self._tell(f"{name} {fault.__name__}", f"for {seconds:.1f} s")
+        with fault(server):
+            _rest(seconds)
 
     def _break(self, name: str, proxy: Proxy, mode: Mode) -> None:
         seconds = self.chance.uniform(0.5, 8)
@@ -135,7 +162,8 @@ def torture(seconds: float, seed: int, folder: Path, postgres: PostgresServer) -
             host.diary = folder / "diary"
             host.write(SCHEDULES)
             hosts.append(host.start())
-        tormentor = Torture(hosts, redis, to_redis, to_sql, random.Random(seed))
+        admin = sql_faults.Admin(postgres, url)
+        tormentor = Torture(hosts, redis, admin, to_redis, to_sql, random.Random(seed))
         tormentor.go_on(seconds)
         over_at = utc_now()
         log.info("Done: %s", dict(tormentor.done))
@@ -185,7 +213,7 @@ def main() -> int:
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
     log.info("Seed %d; logs and diary in %s", options.seed, folder)
-    with start_postgres(folder / "postgres") as postgres:
+    with start_postgres(folder / "postgres", durable=True) as postgres:
         found = torture(options.minutes * 60, options.seed, folder, postgres)
     for one in found:
         log.error("%s", one)

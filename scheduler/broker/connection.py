@@ -39,7 +39,7 @@ UNWILLING = (
     ReadOnlyError,
     TryAgainError,
 )
-UNWILLING_WORDS = ("NOAUTH", "NOPERM", "LOADING", "BUSY", "MASTERDOWN", "READONLY", "OOM", "MISCONF", "NOREPLICAS")
+UNWILLING_WORDS = ("NOAUTH", "NOPERM", "LOADING", "BUSY", "MASTERDOWN", "READONLY", "OOM", "MISCONF", "NOREPLICAS", "UNBLOCKED")
 
 
 def connect(url: str, *, client_name: str | None = None) -> redis.Redis:

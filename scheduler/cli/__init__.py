@@ -44,6 +44,8 @@ COMMANDS = {
     "resume": "act",
     "digest": "digest",
     "mail": "mail",
+    "user": "user",
+    "token": "token",
 }
 
 
@@ -105,6 +107,8 @@ SHORT_HELP = {
     "resume": "Let a held schedule go on.",
     "digest": "Send a digest now, or see what it would say.",
     "mail": "Send a mail to try the settings.",
+    "user": "Who may log in to the web page.",
+    "token": "Tokens for programs that use the HTTP interface.",
 }
 
 

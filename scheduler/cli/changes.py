@@ -12,7 +12,7 @@ import click
 from scheduler.cli.opening import opened, opened_if_there
 from scheduler.cli.options import data_option, json_option, print_json, print_warnings, settings_of, term_width
 from scheduler.cli.tables import clean, fit, flowed, moment, show, wrapped
-from scheduler.clock import iso, utc_now
+from scheduler.clock import utc_now
 from scheduler.errors import FileFaults, WrongUsage
 
 if TYPE_CHECKING:
@@ -149,19 +149,9 @@ def _way_back(number: int, file: Path, further: tuple[str, ...]) -> str:
 
 
 def _diff_document(found: Difference, file: Path) -> dict[str, Any]:
-    diff = found.diff
-    return {
-        "file": str(file),
-        "revision": found.revision,
-        "differs": bool(diff.schedules) or not found.same_text,
-        "mass_removal": diff.is_mass_removal,
-        **{how: [one.name for one in diff.of(how)] for how in ("added", "removed", "changed", "described")},
-        "renamed": {one.was: one.name for one in diff.of("renamed")},
-        "unchanged": diff.unchanged,
-        "fires_until": iso(diff.until),
-        "caught_up": [],
-        "schedules": [{**one.as_json(), "held": found.held.get(one.was or one.name)} for one in diff.schedules],
-    }
+    from scheduler.engine.api_views import told_difference
+
+    return {"file": str(file), **told_difference(found)}
 
 
 def _diff_screen(found: Difference, file: Path, width: int) -> Iterator[str]:

@@ -74,8 +74,8 @@ def schedules_command(everything: bool, data: Path | None, as_json: bool) -> int
 @click.option("--kind", type=click.Choice(KINDS), help="Only tasks of this kind.")
 @click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only this state; may be repeated.")
 @click.option("--schedule", help="Only tasks of this schedule.")
-@click.option("--since", type=Moment(), help='Fired, or asked for, at or after: 2026-12-01T06:30 (UTC), "2h ago".')
-@click.option("--until", type=Moment(), help="Fired, or asked for, before.")
+@click.option("--since", type=Moment(), help='Ended, or due, at or after: 2026-12-01T06:30 (UTC), "2h ago".')
+@click.option("--until", type=Moment(), help="Ended, or due, before.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many at most.")
 @click.option("--all", "planned", is_flag=True, help="Also what is only planned: the next of it, up to --limit.")
 @data_option

@@ -78,7 +78,7 @@ def log_to_stderr(level: str) -> None:
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         datefmt="%H:%M:%S",
     )
-    for noisy in ("rq", "rq.worker", "rq_scheduler.scheduler", "apscheduler", "alembic"):
+    for noisy in ("rq", "rq.worker", "rq_scheduler.scheduler", "apscheduler", "alembic", "uvicorn", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -26,7 +25,9 @@ from scheduler.cli.tables import (
 from scheduler.clock import iso, parse_iso
 from scheduler.rules.brief import brief
 from scheduler.rules.pace import pace_of
+from scheduler.rules.pretty_json import pretty
 from scheduler.rules.states import FINAL, RUNNING, STATES, SUCCEEDED
+from scheduler.rules.task_words import origin_in_words, result_in_words, size_in_words
 
 LABEL = 11  # columns of the words at the left
 LAST_LINES = 3  # of a traceback
@@ -256,30 +257,11 @@ def note_of(task: dict[str, Any]) -> str:
     if task["state"] == RUNNING:
         return progress_words(task["progress"])
     if task["state"] == SUCCEEDED:
-        return _result_words(task["result"])
+        return result_in_words(task["result"])
     if task["reason"]:
         return str(task["reason"])
     error = task["error"] or {}
     return ": ".join(filter(None, (error.get("type"), error.get("message"))))
-
-
-def _result_words(result: dict[str, Any] | None) -> str:
-    if result is None:
-        return ""
-    if list(result) == ["files"]:
-        return ", ".join(_file_name(one) for one in result["files"])
-    if list(result) == ["value"]:  # of a function that returned no dict
-        return _compact(result["value"])
-    numbers_first = sorted(result.items(), key=lambda item: (not isinstance(item[1], int | float), item[0]))
-    return ", ".join(f"{name} {_compact(value)}" for name, value in numbers_first)
-
-
-def _file_name(file: Any) -> str:
-    return str(file["name"]) if isinstance(file, dict) and "name" in file else _compact(file)
-
-
-def _compact(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 # --- one task -------------------------------------------------------------------------------------------------------
@@ -293,7 +275,7 @@ def task_screen(task: dict[str, Any], zone: str | None, now: dt.datetime, width:
     lines += _field("reason", task["reason"] or "", width)
     lines += _field("progress", _progress(task), width)
     lines += _field("function", task["task"], width)
-    lines += _field("asked by", _origin(task), width)
+    lines += _field("asked by", origin_in_words(task), width)
     if task["fire_time"]:
         lines += _field("fire time", f"{moment(task['fire_time'])}{_local(task['fire_time'], zone)}", width)
     lines += _field("queue", _queue(task), width)
@@ -319,14 +301,6 @@ def _progress(task: dict[str, Any]) -> str:
     if not task["progress"]:
         return ""
     return f"{bar(task['progress'])} {progress_words(task['progress'])}".strip()
-
-
-def _origin(task: dict[str, Any]) -> str:
-    words = {"schedule": f"schedule {task['schedule']}", "catch_up": f"schedule {task['schedule']}, caught up"}
-    told = words.get(task["origin"], str(task["origin"]))
-    if task["retry_of"]:
-        told += f" of task {task['retry_of']}"
-    return told + (f", by {task['requested_by']}" if task["requested_by"] else "")
 
 
 def _queue(task: dict[str, Any]) -> str:
@@ -400,41 +374,18 @@ def _files(artifacts: Sequence[dict[str, Any]], width: int) -> list[str]:
     lines = ["", paint("files", None, bold=True)]
     for one in artifacts:
         kept = one["path"] if one["path"].startswith("/") else f"artifacts/{one['path']} in the data folder"
-        lines += wrapped(f"{one['id']}  {one['name']}, {one['media_type']}, {_size(one['size'])}: {kept}", width, "  ")
+        lines += wrapped(
+            f"{one['id']}  {one['name']}, {one['media_type']}, {size_in_words(one['size'])}: {kept}", width, "  "
+        )
     return lines
 
 
-def _size(number: int) -> str:
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return f"{number} bytes"
-
-
 def _json_block(label: str, value: Any, width: int) -> list[str]:
-    shown = _pretty(value, width - 2).splitlines()
+    shown = pretty(value, width - 2).splitlines()
     lines = [line for one in shown[:MOST_JSON_LINES] for line in wrapped(one, width, "  ")]
     if len(shown) > MOST_JSON_LINES:
         lines.append(f"  … {len(shown) - MOST_JSON_LINES} more lines: --json shows all")
     return ["", paint(label, None, bold=True), *lines]
-
-
-def _pretty(value: Any, width: int, indent: str = "") -> str:
-    """JSON; lists and objects stand on one line where they fit."""
-    short = json.dumps(value, ensure_ascii=False)
-    if len(indent) + len(short) < width or not value or not isinstance(value, dict | list):
-        return short
-    deeper = indent + "  "
-    if isinstance(value, dict):
-        names = [f"{json.dumps(name, ensure_ascii=False)}: " for name in value]
-        parts = [
-            name + _pretty(one, width - len(name), deeper) for name, one in zip(names, value.values(), strict=True)
-        ]
-    else:
-        parts = [_pretty(one, width, deeper) for one in value]
-    inner = ",\n".join(deeper + part for part in parts)
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return f"{opening}\n{inner}\n{indent}{closing}"
 
 
 def _hints(task: dict[str, Any], width: int) -> list[str]:

@@ -1,14 +1,18 @@
-"""`scheduler up` and `scheduler start`."""
+"""`scheduler up` and `scheduler start`.
+
+What only one part, or only `up`, needs is imported there: a worker's memory holds nothing of the keeper's.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,15 +26,10 @@ from scheduler.cli.options import (
     settings_of,
 )
 from scheduler.clock import utc_now
-from scheduler.engine.apply import Applied, apply, why_outdated
 from scheduler.engine.backends import Backends
 from scheduler.engine.loops import Stop
-from scheduler.engine.mailer import mail_settings_of
-from scheduler.engine.parts import run_dispatcher, run_keeper, run_worker
-from scheduler.engine.schedule_files import load_schedule_file
-from scheduler.engine.supervisor import DataFolder, Supervisor
+from scheduler.engine.processes import UNDER_UP
 from scheduler.errors import DatabaseAway, FileFaults, PartAway, RedisAway, Refused, SettingFault, WrongUsage
-from scheduler.notify.mail import way_of
 from scheduler.rules.durations import parse_duration
 from scheduler.rules.states import KINDS
 from scheduler.settings import Settings
@@ -38,6 +37,10 @@ from scheduler.store import schedules
 from scheduler.store.database import Database
 from scheduler.store.migrate import migrate
 from scheduler.task_functions import Catalogue, find_task_functions
+
+if TYPE_CHECKING:
+    from scheduler.engine.apply import Applied
+    from scheduler.engine.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,11 @@ log = logging.getLogger(__name__)
 @json_option
 def up_command(duration: str | None, file: Path | None, data: Path | None, as_json: bool) -> int:
     """Run everything in one: a private Redis and SQLite unless REDIS_URL and DATABASE_URL name others, migrations, the
-    schedule file, dispatcher, keeper and workers of each kind. Ctrl-C ends it, with a summary."""
+    schedule file, dispatcher, keeper, workers of each kind, and the web page. Ctrl-C ends it, with a summary."""
+    from scheduler.engine.mailer import mail_settings_of
+    from scheduler.engine.supervisor import DataFolder, Supervisor
+    from scheduler.notify.mail import way_of
+
     seconds = None if duration is None else _read_duration("--duration", duration)
     settings = settings_of(data, file)
     mail_settings = mail_settings_of(settings)
@@ -69,6 +76,8 @@ def up_command(duration: str | None, file: Path | None, data: Path | None, as_js
             _say(f"queue       {_place_of_queue(supervisor)}")
             _prepare(settings, backends)
             _say(f"mail        {way_of(mail_settings)}")
+            if settings.web_port:
+                _say(f"web         {settings.web_url}")
             supervisor.start_parts()
             _say(f"running     {len(supervisor.parts)} parts; Ctrl-C ends it, `scheduler status` tells how it goes")
             supervisor.watch(stop, until)
@@ -84,13 +93,14 @@ def up_command(duration: str | None, file: Path | None, data: Path | None, as_js
 
 
 @click.command("start")
-@click.argument("part", type=click.Choice(["dispatcher", "keeper", "worker"]))
+@click.argument("part", type=click.Choice(["dispatcher", "keeper", "worker", "web"]))
 @click.option("--kind", type=click.Choice(KINDS), help="The kind of task a worker runs.")
 @click.option("--patience", help="What a running task gets when the worker is told to stop, such as 15m (6s).")
 @data_option
 @file_option
 def start_command(part: str, kind: str | None, patience: str | None, data: Path | None, file: Path | None) -> int:
-    """Run one part in the foreground: a dispatcher, a keeper (planner and reconcile), or a worker of one kind.
+    """Run one part in the foreground: a dispatcher, a keeper (planner and reconcile), a worker of one kind, or
+    the web page with its HTTP interface.
 
     Any number of each may run, on any number of machines; they need REDIS_URL and DATABASE_URL.
     """
@@ -104,8 +114,13 @@ def start_command(part: str, kind: str | None, patience: str | None, data: Path 
             raise SettingFault(
                 f"{name} is not set: parts that run by themselves need to be told. `scheduler up` does not."
             )
+    if part == "web" and settings.web_port == 0:
+        raise SettingFault("web_port is 0, which means no web page; give it a port, such as SCHEDULER_WEB_PORT=8080")
     log_to_stderr(settings.log_level)
-    if part == "keeper":
+    if part == "keeper" and UNDER_UP not in os.environ:
+        from scheduler.engine.mailer import mail_settings_of
+        from scheduler.notify.mail import way_of
+
         _say(f"mail        {way_of(mail_settings_of(settings))}")
     backends = Backends(settings)
     stop = Stop().listen()
@@ -114,12 +129,22 @@ def start_command(part: str, kind: str | None, patience: str | None, data: Path 
     migrate(backends.database)
     backends.close()
     if part == "dispatcher":
-        run_dispatcher(settings)
+        from scheduler.engine.parts import run_dispatcher
+
+        run_dispatcher(settings, stop)
     elif part == "keeper":
-        run_keeper(settings)
+        from scheduler.engine.keeper import run_keeper
+
+        run_keeper(settings, stop)
+    elif part == "web":
+        from scheduler.web.server import run_web
+
+        run_web(settings, stop, is_process=True)
     else:
+        from scheduler.engine.parts import run_worker
+
         assert kind is not None
-        run_worker(settings, kind)
+        run_worker(settings, kind, stop)
     return 0
 
 
@@ -162,6 +187,9 @@ def _prepare(settings: Settings, backends: Backends) -> None:
 
 
 def _apply_file(settings: Settings, backends: Backends, catalogue: Catalogue) -> Applied:
+    from scheduler.engine.apply import apply, why_outdated
+    from scheduler.engine.schedule_files import load_schedule_file
+
     text, loaded = load_schedule_file(settings.file, catalogue, utc_now())
     if loaded.book is None:
         raise FileFaults(loaded.faults)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,17 +13,19 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from scheduler.broker.waiting_room import WaitingRoom
+from scheduler.clock import iso
 from scheduler.engine.pauses import hold, release
 from scheduler.engine.planner import pause_of
 from scheduler.engine.rows import asked_of_schedule, asked_row
 from scheduler.errors import NotFound, RedisAway, Refused, WrongUsage
 from scheduler.rules.arguments import check_arguments
+from scheduler.rules.askers import Asker
 from scheduler.rules.durations import parse_duration
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.policy import GRACE_OF_KILL, TaskPolicy
 from scheduler.rules.spec import KindSpec, Missed, Retry, ScheduleSpec, Timeout
-from scheduler.rules.states import CANCELLED, FINAL, RUNNING
-from scheduler.store import parts, schedules, tasks
+from scheduler.rules.states import CANCELLED, FINAL, KINDS, RUNNING
+from scheduler.store import audit, parts, schedules, tasks
 from scheduler.store.database import Database
 from scheduler.store.tables import Schedule, Task
 from scheduler.task_functions import Catalogue, TaskFunction
@@ -31,6 +34,7 @@ log = logging.getLogger(__name__)
 
 START_WITHIN = dt.timedelta(hours=1)  # what a person asked for and could not start by then is missed, not run at night
 SILENT_AFTER = dt.timedelta(seconds=30)
+SCHEDULE, FUNCTION = "schedule", "function"
 
 
 @dataclass(frozen=True)
@@ -42,23 +46,33 @@ class Asked:
 
 
 class Actions:
-    def __init__(self, database: Database, room: WaitingRoom, by: str) -> None:
+    def __init__(self, database: Database, room: WaitingRoom, by: str | Asker) -> None:
         self.database = database
         self.room = room
-        self.by = by
+        self.asker = by if isinstance(by, Asker) else Asker(by, address=socket.gethostname())
+        self.by = self.asker.name
 
     # --- run now ----------------------------------------------------------------------------------------------------
 
-    def run(self, name: str, args: Mapping[str, Any], catalogue: Catalogue, origin: str = "manual") -> Asked:
-        """Ask for one run of a schedule, or of a task function, now. Arguments given override the schedule's."""
+    def run(
+        self, name: str, args: Mapping[str, Any], catalogue: Catalogue, origin: str = "manual", *, what: str = ""
+    ) -> Asked:
+        """Ask for one run of a schedule, or of a task function, now. Arguments given override the schedule's.
+
+        With `what` it must be a schedule, or a function; without it a schedule goes before a function of that name.
+        """
         with self.database.write() as session:
-            schedule = schedules.by_name(session, name)
+            schedule = None if what == FUNCTION else schedules.by_name(session, name)
+            if what == SCHEDULE:
+                schedule = _schedule(session, name)
             if schedule is not None and schedule.retired_at is None:
                 row = self._row_of_schedule(session, schedule, args, catalogue, origin)
             else:
                 row = self._row_of_function(session, name, args, catalogue, origin)
             added = tasks.add(session, [row])
             warnings = self._no_worker(session, row["kind"])
+            subject = f"schedule {name}" if row["schedule"] else f"function {name}"
+            self._note(session, "run", subject, {"args": row["args"]}, added[0].id, warnings)
         job = WaitingJob(added[0].id, 1, added[0].queue, added[0].due_at)
         return Asked(job.task_id, (*warnings, *self._register([job])))
 
@@ -91,9 +105,13 @@ class Actions:
         function = catalogue.functions.get(name)
         if function is None:
             known = [one.name for one in schedules.all_schedules(session)] + list(catalogue.functions)
-            raise NotFound(f'There is no schedule and no task function "{name}"{_nearest(name, known)}')
+            raise NotFound(
+                f'There is no schedule and no task function "{name}"{_nearest(name, known)}{_broken(catalogue)}'
+            )
         _refuse_bad_arguments(function, args)
         kind = function.kind or "adhoc"
+        if kind not in KINDS:
+            raise Refused(f'Task function "{name}" asks for kind "{kind}"; there are {", ".join(KINDS)}')
         now = schedules.now(session)
         found = _kind_spec(session, kind)
         return asked_row(
@@ -117,6 +135,11 @@ class Actions:
             task = _task(session, task_id)
             rows = tasks.cancel_waiting(session, Task.id == task_id, code="cancelled", reason=f"cancelled by {self.by}")
             asked = not rows and tasks.request_stop(session, task_id, self.by)
+            if rows or asked:
+                state = CANCELLED if rows else RUNNING
+                details = {"was": task.state, "name": task.schedule or task.task}
+                answer = {"id": task_id, "state": state}
+                audit.record(session, self.asker, "cancel", f"task {task_id}", details, answer=answer)
             jobs = [(row.id, row.attempt + 1, row.queue) for row in rows]
         if jobs:
             self._withdraw(jobs)
@@ -155,6 +178,8 @@ class Actions:
             )
             added = tasks.add(session, [row])
             warnings = self._no_worker(session, old.kind)
+            details = {"name": old.schedule or old.task}
+            self._note(session, "retry", f"task {task_id}", details, added[0].id, warnings)
         job = WaitingJob(added[0].id, 1, added[0].queue, added[0].due_at)
         return Asked(job.task_id, (*warnings, *self._register([job])))
 
@@ -169,6 +194,9 @@ class Actions:
             if until is not None and until <= now:
                 raise WrongUsage(f"--until {until:%Y-%m-%d %H:%M} UTC is past")
             jobs = hold(session, schedule, schedules.pause_fields(self.by, why, now, until), now)
+            details = {"why": why, "until": iso(until)}
+            answer = {"schedule": name, "paused": True}
+            audit.record(session, self.asker, "pause", f"schedule {name}", details, answer=answer)
         self._withdraw(jobs)
 
     def resume(self, name: str) -> None:
@@ -183,9 +211,25 @@ class Actions:
                 )
             if pause_of(schedule) is None:
                 raise Refused(f'Schedule "{name}" is not paused')
-            release(session, schedule, schedules.now(session))
+            jobs = release(session, schedule, schedules.now(session))
+            answer = {"schedule": name, "paused": False}
+            audit.record(session, self.asker, "resume", f"schedule {name}", answer=answer)
+        self._withdraw(jobs)
 
     # --- what they share --------------------------------------------------------------------------------------------
+
+    def _note(
+        self,
+        session: Session,
+        action: str,
+        subject: str,
+        details: Mapping[str, Any],
+        task_id: int,
+        warnings: tuple[str, ...],
+    ) -> None:
+        """Write down that a new task was asked for."""
+        answer = {"id": task_id, "warnings": list(warnings)}
+        audit.record(session, self.asker, action, subject, {**details, "task": task_id}, answer=answer, status=201)
 
     def _register(self, jobs: list[WaitingJob]) -> tuple[str, ...]:
         try:
@@ -228,6 +272,12 @@ def _schedule(session: Session, name: str) -> Schedule:
 def _nearest(name: str, known: list[str]) -> str:
     near = get_close_matches(name, known, n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def _broken(catalogue: Catalogue) -> str:
+    """Where else a task function may be that is not to be had."""
+    modules = "; ".join(f"{module} ({why})" for module, why in catalogue.broken.items())
+    return f". It may stand in a module that cannot be imported: {modules}" if modules else ""
 
 
 def _refuse_bad_arguments(function: TaskFunction | None, args: Mapping[str, Any]) -> None:

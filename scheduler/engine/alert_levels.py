@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from sqlalchemy import and_, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import BigInteger, Integer, and_, column, exists, func, select, type_coerce, values
+from sqlalchemy.orm import Session, aliased
 
+from scheduler.clock import EPOCH, to_micros
+from scheduler.engine.listing import unindexed
 from scheduler.engine.status import alive, files_not_in_force, parts_of, stalled
-from scheduler.engine.views import unindexed
 from scheduler.rules import alerts
 from scheduler.rules.alerts import Trouble, subject_of
 from scheduler.rules.brief import brief
@@ -25,6 +26,7 @@ from scheduler.store.mail_tables import GIVEN_UP, OutboxMessage
 from scheduler.store.tables import Attempt, Schedule, Task
 
 DAY = dt.timedelta(days=1)
+AT_ONCE = 400  # schedules in one query; SQLite takes 32,000 parameters
 WAITED = dt.timedelta(seconds=60)  # a task that is due for so long ought to have found a worker
 
 
@@ -47,6 +49,7 @@ def levels_of(session: Session, now: dt.datetime) -> Levels:
         *_silent_parts(seen, now),
         *_bad_file(session, seen, now),
         *_mail_given_up(session, now),
+        *_broken_promises(seen, now),
     )
     return Levels(troubles, frozenset() if judged else frozenset({alerts.BAD_FILE}))
 
@@ -55,19 +58,49 @@ def _late(session: Session, now: dt.datetime) -> Iterator[Trouble]:
     """Schedules whose last fire time before `finish_by` has not succeeded, since `finish_by` has passed."""
     finish_by, zone = Schedule.spec["finish_by"].as_string(), Schedule.spec["timezone"].as_string()
     query = select(Schedule.id, finish_by.label("finish_by"), zone.label("zone"))
-    for row in session.execute(query.where(Schedule.retired_at.is_(None), finish_by.is_not(None))):
-        deadline = _last_deadline(dt.time.fromisoformat(row.finish_by), row.zone, now)
-        task = session.execute(
-            select(Task.id, Task.state, Task.fire_time)
-            .where(Task.schedule_id == row.id, Task.fire_time > deadline - DAY, Task.fire_time <= deadline)
-            .order_by(Task.fire_time.desc())
-            .limit(1)
-        ).first()
-        if task is None or task.state in (SUCCEEDED, SKIPPED, CANCELLED) or _succeeded_since(session, row.id, task.id):
-            continue
-        why = f"not done by {row.finish_by[:5]}: {task.state}, its fire time was {task.fire_time:%Y-%m-%d %H:%M} UTC"
-        subject = subject_of(alerts.LATE, row.id)
-        yield Trouble(subject, alerts.LATE, deadline, row.id, {"why": why, "task_id": task.id})
+    rows = list(session.execute(query.where(Schedule.retired_at.is_(None), finish_by.is_not(None))))
+    deadlines = {row.id: _last_deadline(dt.time.fromisoformat(row.finish_by), row.zone, now) for row in rows}
+    promised = {row.id: row.finish_by[:5] for row in rows}
+    for start in range(0, len(rows), AT_ONCE):
+        some = {row.id: deadlines[row.id] for row in rows[start : start + AT_ONCE]}
+        for task in session.execute(_not_done_by(some)):
+            why = f"not done by {promised[task.schedule_id]}: {task.state}, its fire time was "
+            why += f"{task.fire_time:%Y-%m-%d %H:%M} UTC"
+            subject = subject_of(alerts.LATE, task.schedule_id)
+            details = {"why": why, "task_id": task.id}
+            yield Trouble(subject, alerts.LATE, deadlines[task.schedule_id], task.schedule_id, details)
+
+
+def _not_done_by(deadlines: dict[int, dt.datetime]) -> Any:
+    """Of each of these schedules its last task that fired within the day before its deadline, unless that, or a later
+    one, has succeeded; one query for all of them."""
+    pairs = [(schedule_id, to_micros(deadline)) for schedule_id, deadline in deadlines.items()]
+    due = values(column("schedule_id", Integer), column("deadline", BigInteger), name="due").data(pairs).cte("due")
+    last, newer = aliased(Task), aliased(Task)
+    fired = type_coerce(last.fire_time, BigInteger)
+    last_id = (
+        select(last.id)
+        .where(last.schedule_id == due.c.schedule_id, fired > due.c.deadline - to_micros(EPOCH + DAY))
+        .where(fired <= due.c.deadline)
+        .order_by(last.fire_time.desc())
+        .limit(1)
+        .correlate(due)
+        .scalar_subquery()
+    )
+    succeeded_since = exists(
+        select(newer.id)
+        # By the index of the schedule's ended tasks, of which few are newer.
+        .where(newer.schedule_id == Task.schedule_id, newer.id > Task.id, newer.finished_at.is_not(None))
+        .where(unindexed(newer.state) == SUCCEEDED)
+        .correlate(Task)
+    )
+    return (
+        select(Task.id, Task.schedule_id, Task.state, Task.fire_time)
+        .select_from(due)
+        .join(Task, Task.id == last_id)
+        .where(unindexed(Task.state).not_in((SUCCEEDED, SKIPPED, CANCELLED)), ~succeeded_since)
+        .order_by(Task.schedule_id)
+    )
 
 
 def _last_deadline(finish_by: dt.time, zone_name: str, now: dt.datetime) -> dt.datetime:
@@ -75,11 +108,6 @@ def _last_deadline(finish_by: dt.time, zone_name: str, now: dt.datetime) -> dt.d
     today = now.astimezone(zone).date()
     deadline = first_moment(dt.datetime.combine(today, finish_by), zone)
     return deadline if deadline <= now else first_moment(dt.datetime.combine(today - DAY, finish_by), zone)
-
-
-def _succeeded_since(session: Session, schedule_id: int, task_id: int) -> bool:
-    query = exists().where(Task.schedule_id == schedule_id, Task.id > task_id, Task.state == SUCCEEDED)
-    return bool(session.execute(select(query)).scalar())
 
 
 def _too_long(session: Session, now: dt.datetime) -> Iterator[Trouble]:
@@ -137,6 +165,15 @@ def _bad_file(session: Session, seen: Sequence[dict[str, Any]], now: dt.datetime
         why = message.removeprefix(f"{file}:")  # line, column and what is wrong; the path would fill the subject
         details = {"name": PurePath(file).name, "why": why, "file": file, "host": refused[0]["host"]}
         yield Trouble("file:bad_file", alerts.BAD_FILE, now, None, details)
+
+
+def _broken_promises(seen: Sequence[dict[str, Any]], now: dt.datetime) -> Iterator[Trouble]:
+    """What a keeper that ticks has found by examining the service itself."""
+    keepers = [one for one in seen if one["part"] == "keeper" and not one["silent"]]
+    found = {one["name"]: one["message"] for keeper in keepers for one in keeper["details"].get("broken") or ()}
+    for name, message in found.items():
+        details = {"name": name, "why": message}
+        yield Trouble(f"promise:{name}:broken_promise", alerts.BROKEN_PROMISE, now, None, details)
 
 
 def _mail_given_up(session: Session, now: dt.datetime) -> Iterator[Trouble]:

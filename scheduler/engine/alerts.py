@@ -15,8 +15,11 @@ from sqlalchemy import ColumnElement, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from scheduler.engine.alert_levels import Levels, levels_of
+from scheduler.engine.listing import unindexed
+from scheduler.kill_points import point
+from scheduler.notify.alert_html import alert_html
 from scheduler.rules import alerts
-from scheduler.rules.alert_letters import letter_of
+from scheduler.rules.alert_letters import letter_of, said_of
 from scheduler.rules.alerts import AlertState, Over, Telling, Trouble, hear, subject_of, tell
 from scheduler.rules.digests import is_digest
 from scheduler.rules.messages import Message, messages_to
@@ -52,15 +55,16 @@ class Alerts:
                 levels = levels_of(session, moment)
                 if not levels.troubles and not happenings.has_any(session) and not _any_known(session, moment):
                     return queued
-            heard, messages = self._hear_some(levels, moment)
+            messages, is_all = self._hear_some(levels, moment)
             queued += messages
-            if heard < AT_ONCE:
+            if is_all:
                 return queued
 
-    def _hear_some(self, levels: Levels, now: dt.datetime) -> tuple[int, int]:
+    def _hear_some(self, levels: Levels, now: dt.datetime) -> tuple[int, bool]:
+        """How many messages were queued, and whether that was all; a transaction is kept short."""
         with self.database.write() as session:
             if not happenings.is_our_turn(session):
-                return 0, 0
+                return 0, True
             rows = {row.id: row for row in session.scalars(select(Alert).where(_is_known(now)).order_by(Alert.id))}
             known = [_state(row) for row in rows.values()]
             over = list(_over(session, known, now))  # before the happenings: whatever is seen here they tell of, too
@@ -71,21 +75,23 @@ class Alerts:
             found = hear(known, news, [_named(one, of) for one in levels.troubles], over, now, levels.unknown)
             _write(session, found, rows)
             told = tell(found, _Routes(session, of), now, self.realert)
-            keys = outbox.queue(session, list(self._messages(told, _contacts(session), now)) if told else [])
+            keys = outbox.queue(session, list(self._messages(session, told, now)) if told else [])
             _write(session, found, rows)
             happenings.forget(session, heard)
+            point("alerts.before_commit")
+        point("alerts.after_commit")
         for telling in told:
             log.info("Told %s: %s", telling.contact, telling.key, extra={"event": "alert_told"})
-        return len(heard), len(keys)
+        return len(keys), len(heard) < AT_ONCE and len(told) < alerts.MOST_LETTERS
 
-    def _messages(
-        self, told: Iterable[Telling], contacts: Mapping[str, Contact], now: dt.datetime
-    ) -> Iterator[Message]:
+    def _messages(self, session: Session, told: Iterable[Telling], now: dt.datetime) -> Iterator[Message]:
+        contacts, origin = _contacts(session), outbox.origin(session)
         for telling in told:
             contact = contacts.get(telling.contact)
             if contact is not None:
-                letter = letter_of(telling, service=self.service, base_url=self.base_url, now=now)
-                yield from messages_to(contact, letter, key=telling.key, about="alert")
+                said = said_of(telling, service=self.service, base_url=self.base_url, now=now, realert=self.realert)
+                letter = letter_of(telling, said, service=self.service, html=alert_html(said))
+                yield from messages_to(contact, letter, key=telling.key, about="alert", origin=origin)
 
 
 def forget_old(session: Session) -> None:
@@ -222,7 +228,8 @@ def _ended_by_success(session: Session, some: Sequence[AlertState]) -> Iterator[
         .where(
             Task.schedule_id.in_({one.schedule_id for one in some}),
             Task.id >= _task_of(some[0]),
-            Task.state == SUCCEEDED,
+            Task.finished_at.is_not(None),  # by the index of each schedule's ended tasks, from that one on
+            unindexed(Task.state) == SUCCEEDED,
         )
         .group_by(Task.schedule_id)
     )

@@ -23,12 +23,13 @@ from scheduler.engine.pauses import hold, release, settle_past
 from scheduler.engine.schedule_files import last_touched
 from scheduler.errors import RedisAway, Refused
 from scheduler.kill_points import point
+from scheduler.rules.askers import Asker
 from scheduler.rules.diff import is_mass_removal, key_changes
 from scheduler.rules.digests import is_digest, with_digests
 from scheduler.rules.schedule_file import source_text_hash
 from scheduler.rules.spec import Book, FilePause, ScheduleSpec
 from scheduler.rules.states import PLANNED, QUEUED
-from scheduler.store import schedules, tasks
+from scheduler.store import audit, schedules, tasks
 from scheduler.store.database import Database
 from scheduler.store.tables import Revision, Schedule, Task
 
@@ -79,6 +80,7 @@ def apply(
     *,
     confirm: bool = False,
     author: str | None = None,
+    asker: Asker | None = None,
     rollback_to: int | None = None,
     names_before: Mapping[str, str] | None = None,
 ) -> Applied:
@@ -93,13 +95,23 @@ def apply(
         schedules.take_turns(session)
         point("apply.after_turn")
         applying = _Applying(session, book, text, schedules.now(session), rollback_to, names_before or {})
-        applied = applying.run(confirm, author or current_author())
+        author = asker.name if asker is not None else author or current_author()
+        applied = applying.run(confirm, author)
+        if applied.revision is not None:
+            _note(session, asker or Asker(author, address=socket.gethostname()), applied, rollback_to)
         point("apply.after_version")
     point("apply.after_commit")
     if room is not None and applying.withdrawn:
         with suppress(RedisAway):  # reconcile removes them; until then they are jobs that no row answers to
             room.withdraw(applying.withdrawn)
     return applied
+
+
+def _note(session: Session, asker: Asker, applied: Applied, rollback_to: int | None) -> None:
+    """Write down in the audit who put the revision in force."""
+    action = "apply" if rollback_to is None else "rollback"
+    details = {"changes": str(applied), **({} if rollback_to is None else {"to": rollback_to})}
+    audit.record(session, asker, action, f"revision {applied.revision}", details)
 
 
 def why_outdated(database: Database, path: Path, text: bytes) -> str | None:
@@ -292,7 +304,7 @@ class _Applying:
 
     def _change(self, name: str, revision: Revision) -> None:
         schedule = self.known[name]
-        settle_past(self.session, schedule, self.now)
+        self.withdrawn.extend(settle_past(self.session, schedule, self.now))
         self._cancel_unstarted(schedule, "edited", "its schedule was edited before it started")
         self._put_in_force(schedule, revision)
 
@@ -314,12 +326,12 @@ class _Applying:
             self.withdrawn.extend(hold(self.session, schedule, pause, self.now, by_file=True))
         else:
             if schedule.file_pause is not None:
-                release(self.session, schedule, self.now, by_file=True)
+                self.withdrawn.extend(release(self.session, schedule, self.now, by_file=True))
             if wanted is not None and not wanted.paused and schedule.pause is not None:
-                release(self.session, schedule, self.now)
+                self.withdrawn.extend(release(self.session, schedule, self.now))
 
     def _remove(self, schedule: Schedule) -> None:
-        settle_past(self.session, schedule, self.now)
+        self.withdrawn.extend(settle_past(self.session, schedule, self.now))
         schedule.retired_at = self.now
         schedule.pause = None
         schedule.file_pause = None

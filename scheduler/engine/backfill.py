@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -18,13 +18,14 @@ from sqlalchemy.orm import Session
 from scheduler.clock import iso
 from scheduler.engine.actions import Actions
 from scheduler.engine.planner import pause_of
-from scheduler.engine.rows import asked_of_schedule, asked_row, occurrence_key
+from scheduler.engine.rows import asked_of_schedule, asked_row
 from scheduler.errors import NotFound, Refused, WrongUsage
 from scheduler.rules.fire_times import fire_times
 from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.occurrence_keys import occurrence_key
 from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.states import SUCCEEDED, UNFINISHED
-from scheduler.store import schedules, tasks
+from scheduler.store import audit, schedules, tasks
 from scheduler.store.tables import Schedule, Task
 
 MOST = 1000  # fire times at once: they share the schedule's queue with what fires meanwhile
@@ -81,10 +82,14 @@ class Backfills(Actions):
             rows = list(self._rows(schedule, spec, wanted, old, schedules.now(session)))
             added = tasks.add(session, rows)
             warnings = (*warnings, *self._no_worker(session, spec.kind))
-        by_due_time = sorted(added, key=lambda row: row.due_at)
+            by_due_time = sorted(added, key=lambda row: row.due_at)
+            made = Backfilled(name, wanted, left_out, tuple(row.id for row in by_due_time), warnings)
+            details = {"from": iso(first), "to": iso(last), "all": everything, "count": len(wanted)}
+            audit.record(
+                session, self.asker, "backfill", f"schedule {name}", details, answer=made.as_json(), status=201
+            )
         jobs = [WaitingJob(row.id, 1, row.queue, row.due_at) for row in by_due_time]
-        ids = tuple(job.task_id for job in jobs)
-        return Backfilled(name, wanted, left_out, ids, (*warnings, *self._register(jobs)))
+        return replace(made, warnings=(*warnings, *self._register(jobs)))
 
     def _rows(
         self,

@@ -1,7 +1,7 @@
 """Calls a task function so that it can be timed out and stopped, and tells how it ended as a value.
 
-Signals do the work: SIGALRM is the soft timeout, SIGUSR1 the request to stop, SIGUSR2 the interruption of a function
-that did not. What they raise is raised inside the function only, never in the code round it.
+Signals do the work: SIGALRM is the soft timeout, SIGUSR1 tells of a request to stop, SIGUSR2 is the interruption of a
+function that did not. What they raise is raised inside the function only, never in the code round it.
 """
 
 from __future__ import annotations
@@ -101,10 +101,10 @@ class CallEnd:
 class Caller:
     """Calls task functions, one after the other, in the main thread of this process."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, is_stop_asked: Callable[[], bool] = lambda: False) -> None:
         self.catalogue = catalogue
         self.is_in_function = False
-        self._stop_asked = False
+        self._is_stop_asked = is_stop_asked  # whether somebody wants the task that is called now to stop
         self._stop_seen = False
         self._process = os.getpid()
 
@@ -124,7 +124,7 @@ class Caller:
 
     def call(self, name: str, args: dict[str, Any], run: Run, soft: float) -> CallEnd:
         """Call the function `name`; whatever it raises stays in here. `soft` is its timeout in seconds."""
-        self._stop_asked = self._stop_seen = False
+        self._stop_seen = False
         found = self.catalogue.functions.get(name)
         if found is None:
             return CallEnd(error=UnknownTaskFunction(self._why_unknown(name)))
@@ -133,9 +133,10 @@ class Caller:
             with running(replace(run, is_stop_requested=self._is_stop_requested)), self._interruptible(soft):
                 returned = _called(found.function, arguments)
             encoded = encode_returned(returned)
-            result, kept = encoded.result, keep_files(encoded.files, run.settings, run.task_id, run.attempt)
-            if kept:
-                result = {"files": [one.told() for one in kept]}
+            if not encoded.files:
+                return CallEnd(encoded.result, encoded.kind, stopped=self._stop_seen)
+            kept = keep_files(encoded.files, run.settings, run.task_id, run.attempt)
+            result = {"files": [one.told() for one in kept]}
             return CallEnd(result, encoded.kind, tuple(kept), stopped=self._stop_seen)
         except TaskTimeout as error:
             return CallEnd(error=error, outcome=TIMED_OUT, message=f"still running after {soft:g} s, its timeout")
@@ -167,15 +168,16 @@ class Caller:
             raise TaskTimeout
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        self._stop_asked = True
+        """Nothing: the signal wakes a function that waits, and its own question has the answer."""
 
     def _on_stop_now(self, number: int, frame: FrameType | None) -> None:
-        if self.is_in_function:
+        if self.is_in_function and self._is_stop_asked():
             raise TaskStopped
 
     def _is_stop_requested(self) -> bool:
-        self._stop_seen = self._stop_seen or self._stop_asked
-        return self._stop_asked
+        is_asked = self._is_stop_asked()
+        self._stop_seen = self._stop_seen or is_asked
+        return is_asked
 
     def _why_unknown(self, name: str) -> str:
         broken = "; ".join(f"{module}: {why}" for module, why in self.catalogue.broken.items())

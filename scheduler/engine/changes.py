@@ -17,6 +17,7 @@ from scheduler.engine.apply import Applied, apply
 from scheduler.engine.planner import pauses_of
 from scheduler.engine.schedule_files import read_schedule_file
 from scheduler.errors import FileFaults, NotFound
+from scheduler.rules.askers import Asker
 from scheduler.rules.diff import BookDiff, diff_books
 from scheduler.rules.digests import with_digests
 from scheduler.rules.schedule_file import Loaded, load_book, source_text_hash
@@ -62,8 +63,8 @@ def _read(spec: dict[str, Any]) -> ScheduleSpec | None:
         return None
 
 
-def revisions(database: Database, limit: int) -> list[dict[str, Any]]:
-    """The latest revisions, newest first, without their texts."""
+def revisions(database: Database, limit: int, *, before: int | None = None) -> list[dict[str, Any]]:
+    """The latest revisions (those with a number below `before`), newest first, without their texts."""
     columns = (
         Revision.id,
         Revision.accepted_at,
@@ -72,8 +73,11 @@ def revisions(database: Database, limit: int) -> list[dict[str, Any]]:
         Revision.file,
         Revision.changes,
     )
+    query = select(*columns).order_by(Revision.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Revision.id < before)
     with database.read() as session:
-        rows = session.execute(select(*columns).order_by(Revision.id.desc()).limit(limit)).all()
+        rows = session.execute(query).all()
     return [_revision(row) for row in rows]
 
 
@@ -125,6 +129,7 @@ def roll_back(
     *,
     confirm: bool = False,
     author: str | None = None,
+    asker: Asker | None = None,
 ) -> RolledBack:
     """Put the text of a revision in force again, as a new revision, read by today's program and task functions.
 
@@ -150,6 +155,7 @@ def roll_back(
         text,
         confirm=confirm,
         author=author,
+        asker=asker,
         rollback_to=number,
         names_before=_names_now(database, number),
     )

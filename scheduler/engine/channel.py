@@ -1,8 +1,9 @@
-"""Between a worker's parent and its child: lines of JSON one way, signals the other, and the lease's end in memory.
+"""Between a worker's parent and its child: lines of JSON one way, signals the other, and three numbers in memory.
 
-The child says: idle; taking (task, attempt, token); running (soft, hard: its timeouts in seconds; secrets: what its log
-must not show); progress; ending, when the function has returned; free, when it is done with the task; bye, when it ends
-in good order. What the function prints and logs goes another way (capture.py).
+The child says: idle; taking (task, attempt, token, number: the how manieth of this child's tasks it is); running (hard:
+its timeout in seconds; secrets: what its log must not show); progress; free, when it is done with the task, though not
+before it says what it does next; bye, when it ends in good order. What the function prints and logs goes another way
+(capture.py).
 """
 
 from __future__ import annotations
@@ -26,16 +27,43 @@ class Deadline:
     """Until when, in seconds since boot, the child may go on with its task: the end of its lease.
 
     Shared memory: the child sets it when it claims a task, the parent moves it on at each renewal. 0: there is no task.
+    Beside it stand the number of the task that is to stop, which the parent writes, and of that whose function has
+    returned, which the child writes: as numbers, so that neither can be taken for the task before or after.
     """
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 8)
+        self._memory = mmap.mmap(-1, 24)
 
     def set(self, seconds: float) -> None:
-        self._memory[:] = int(seconds * 1_000_000).to_bytes(8, "little")
+        self._write(0, int(seconds * 1_000_000))
 
     def get(self) -> float:
-        return int.from_bytes(self._memory[:], "little") / 1_000_000
+        return self._read(0) / 1_000_000
+
+    @property
+    def stop_number(self) -> int:
+        return self._read(8)
+
+    @stop_number.setter
+    def stop_number(self, number: int) -> None:
+        self._write(8, number)
+
+    @property
+    def returned_number(self) -> int:
+        return self._read(16)
+
+    @returned_number.setter
+    def returned_number(self, number: int) -> None:
+        self._write(16, number)
+
+    def clear(self) -> None:
+        self._memory[:] = bytes(24)
+
+    def _write(self, at: int, number: int) -> None:
+        self._memory[at : at + 8] = number.to_bytes(8, "little")
+
+    def _read(self, at: int) -> int:
+        return int.from_bytes(self._memory[at : at + 8], "little")
 
 
 class ToParent:
@@ -44,14 +72,39 @@ class ToParent:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._lock = threading.Lock()
+        self._kept = b""
+        self._identity = self._identity_of(channel.fileno())
+
+    def expect_open(self) -> None:
+        """End the process when the function that ran has closed the channel: then it has closed SQL's file and Redis'
+        connection too, and their numbers may by now be those of other files, which we would write to."""
+        if self._identity_of(self._channel.fileno()) != self._identity:
+            os._exit(1)
+
+    @staticmethod
+    def _identity_of(descriptor: int) -> tuple[int, int] | None:
+        try:
+            found = os.fstat(descriptor)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def say(self, word: str, **details: Any) -> None:
-        line = json.dumps({"say": word, **details}).encode() + b"\n"
         with self._lock:
+            said, self._kept = self._kept + _line(word, details), b""
             try:
-                self._channel.sendall(line)
+                self._channel.sendall(said)
             except OSError:
                 os._exit(1)  # the parent is gone; so is the lease
+
+    def say_later(self, word: str, **details: Any) -> None:
+        """Say it along with the next thing: each time that something is said wakes the parent."""
+        with self._lock:
+            self._kept += _line(word, details)
+
+
+def _line(word: str, details: dict[str, Any]) -> bytes:
+    return json.dumps({"say": word, **details}).encode() + b"\n"
 
 
 class FromChild:

@@ -16,11 +16,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
-
-from sqlalchemy.exc import IntegrityError
 
 from scheduler.broker.connection import connect
 from scheduler.broker.keys import parse_job_id
@@ -32,19 +31,21 @@ from scheduler.engine import artifacts
 from scheduler.engine.calling import CallEnd, Caller
 from scheduler.engine.capture import ChildOutput, LogToParent, OutputPipes
 from scheduler.engine.channel import Deadline, ProgressTeller, ToParent
-from scheduler.engine.outcomes import Held, end_badly, end_well, register
-from scheduler.engine.processes import boot_seconds, die_with_parent, peak_memory
+from scheduler.engine.outcomes import Held, end_badly, end_well, kind_of, register
+from scheduler.engine.processes import boot_seconds, die_with_parent, peak_memory, resident_memory
 from scheduler.engine.troubles import TELL_EVERY, Pauses, tell
 from scheduler.errors import DatabaseAway, RedisAway
 from scheduler.kill_points import point
 from scheduler.rules import overlap
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.masking import Masker, secrets_in
+from scheduler.rules.occurrence_keys import fire_time_of
 from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.states import RUNNING
 from scheduler.settings import Settings
 from scheduler.store import schedules, tasks
 from scheduler.store.database import Database
+from scheduler.store.direct import Direct
 from scheduler.store.tables import Task
 from scheduler.store.tasks import Claimed
 from scheduler.task_functions import Catalogue
@@ -110,14 +111,16 @@ class Child:
     ) -> None:
         self.plan = plan
         self.output = output  # None: what functions print is not captured
-        self.caller = Caller(catalogue)
+        self.caller = Caller(catalogue, self._is_stop_asked)
         self.deadline = deadline
         self.lease = dt.timedelta(seconds=plan.settings.lease_seconds)
         self.database = Database(plan.settings.database_url_or_default, synchronous=plan.settings.sqlite_synchronous)
+        self.direct = Direct(self.database)
         self.redis = connect(plan.redis_url, client_name=f"{plan.worker}-child")
         self.feed = JobFeed(plan.queue, self.redis, plan.worker)
         self.room = WaitingRoom(self.redis)
         self.parent = ToParent(channel)
+        self._number = 0  # of the tasks begun here
         self._ending = False
         self._waiting = False
         self._told_early_at = -TELL_EVERY
@@ -130,9 +133,13 @@ class Child:
         threading.Thread(target=self._watch_deadline, name="deadline", daemon=True).start()
         if self.output is not None:
             logging.getLogger().addHandler(LogToParent(self.output))
+        with suppress(DatabaseAway):  # whoever takes a job will say it
+            self.direct.prepare()
         done, status, ran, began = "", "finished", 0, time.monotonic()
         pauses = Pauses()
         while not self._ending and ran < self.plan.most_tasks and time.monotonic() - began < self.plan.most_seconds:
+            if ran and self._has_grown():
+                break
             try:
                 job = self.feed.take(done, status)
                 done = ""
@@ -142,6 +149,7 @@ class Child:
                     self._wait_for_job()
                     continue
             except RedisAway as error:
+                self.parent.say("idle")
                 tell("worker's child", error)
                 self._sleep(pauses.next())
                 continue
@@ -154,6 +162,11 @@ class Child:
         self.parent.say("bye")
         return 0
 
+    def _has_grown(self) -> bool:
+        """Whether it holds more memory than it may between two tasks. Its peak, which is asked first, costs nothing."""
+        most = self.plan.settings.child_memory_mb * 1024 * 1024
+        return peak_memory() > most and resident_memory() > most
+
     def handle(self, job: str) -> str:
         """Claim and run the task of a job; the job's status for RQ.
 
@@ -165,7 +178,8 @@ class Child:
             log.warning("Passed over %r: no job of this service", job[:100], extra={"event": "foreign_job_refused"})
             return "canceled"
         token = str(uuid.uuid4())
-        self.parent.say("taking", task=named[0], attempt=named[1], token=token)
+        self._number += 1
+        self.parent.say("taking", task=named[0], attempt=named[1], token=token, number=self._number)
         point("child.before_claim")
         claimed = self._claim(*named, token)
         status = "canceled"
@@ -173,8 +187,11 @@ class Child:
             point("child.after_claim")
             status = self._run(claimed)
         self.deadline.set(0)
-        self.parent.say("free")
+        self.parent.say_later("free")
         return status
+
+    def _is_stop_asked(self) -> bool:
+        return self.deadline.stop_number == self._number
 
     # --- claiming ---------------------------------------------------------------------------------------------------
 
@@ -208,20 +225,15 @@ class Child:
 
     def _try_claim(self, task_id: int, attempt: int, token: str) -> tuple[Claimed | None, tasks.Refusal]:
         asked_at = boot_seconds()
-        try:
-            with self.database.write() as session:
-                claimed = tasks.claim(
-                    session,
-                    task_id,
-                    attempt,
-                    token=token,
-                    worker=self.plan.worker,
-                    host=self.plan.host,
-                    pid=os.getpid(),
-                    lease=self.lease,
-                )
-        except IntegrityError:  # another task of the lane was claimed at the same moment
-            claimed = None
+        claimed = self.direct.claim(
+            task_id,
+            attempt,
+            token=token,
+            worker=self.plan.worker,
+            host=self.plan.host,
+            pid=os.getpid(),
+            lease=self.lease,
+        )
         if claimed is None:
             with self.database.write() as session:
                 refusal = tasks.why_refused(session, task_id, attempt, token)
@@ -289,7 +301,7 @@ class Child:
         soft, hard = policy.timeout.soft.total_seconds(), policy.timeout.hard.total_seconds()
         secrets = secrets_in(claimed.args)
         masker = self.plan.masker.knowing(secrets)
-        self.parent.say("running", soft=soft, hard=hard, secrets=sorted(secrets))
+        self.parent.say("running", hard=hard, secrets=sorted(secrets))
         progress = ProgressTeller(self.parent, masker.text)
         run = Run(
             task_id=claimed.task_id,
@@ -297,7 +309,7 @@ class Child:
             kind=claimed.kind,
             idempotency_key=claimed.idempotency_key,
             schedule=claimed.schedule,
-            fire_time=claimed.fire_time,
+            fire_time=claimed.fire_time or fire_time_of(claimed.idempotency_key),
             deadline=utc_now() + policy.timeout.soft,
             report_progress=progress.report,
             settings=self.plan.settings,
@@ -308,7 +320,8 @@ class Child:
             return "canceled"  # the keeper ends the attempt; another may be under way
         ended = self._call(claimed, run, soft)
         point("child.after_call")
-        self.parent.say("ending")
+        self.parent.expect_open()
+        self.deadline.returned_number = self._number  # what is left is to record it, while the lease lasts
         held = Held(
             claimed.task_id,
             claimed.attempt,
@@ -338,6 +351,8 @@ class Child:
         pauses = Pauses()
         while True:
             try:
+                if ended.is_success and progress is None and self._end_plainly(held, ended, result):
+                    return "finished"
                 with self.database.write() as session:
                     if ended.is_success:
                         jobs = end_well(
@@ -372,6 +387,14 @@ class Child:
                     log.error("Task %d: its end could not be recorded within its lease", held.task_id)
                     return "failed"
                 time.sleep(pause)
+
+    def _end_plainly(self, held: Held, ended: CallEnd, result: Any) -> bool:
+        """Record a success from which nothing follows, as nearly all are; False: it has to go the long way."""
+        policy = held.policy
+        if ended.files or policy.too_fast is not None or policy.max_running is not None:
+            return False
+        kind = kind_of(result, ended.result_kind)
+        return self.direct.end_plainly(held.task_id, held.attempt, held.token, result, kind, peak_memory())
 
     def _discard_files(self, held: Held) -> None:
         """Remove the files of an end that did not count, unless it was this very end that was recorded before."""

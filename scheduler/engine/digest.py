@@ -6,6 +6,7 @@ What it says is read and drawn first; its issue and its messages are then writte
 from __future__ import annotations
 
 import datetime as dt
+import socket
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +14,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from scheduler.clock import iso
+from scheduler.engine.apply import current_author
 from scheduler.engine.digest_facts import facts_of
 from scheduler.errors import NotFound
 from scheduler.notify.digest_html import digest_html
 from scheduler.notify.digest_pictures import digest_pictures
+from scheduler.rules.askers import Asker
 from scheduler.rules.digest import DigestSaid, digest_of
 from scheduler.rules.digest_text import digest_text
 from scheduler.rules.digests import schedule_name, with_digests
@@ -24,7 +27,7 @@ from scheduler.rules.fire_times import fire_times
 from scheduler.rules.messages import Letter, messages_to
 from scheduler.rules.spec import Book, Digest
 from scheduler.settings import Settings
-from scheduler.store import outbox, schedules
+from scheduler.store import audit, outbox, schedules
 from scheduler.store.database import Database
 from scheduler.store.mail_tables import SENT, DigestIssue, OutboxMessage
 
@@ -104,13 +107,16 @@ def issue(
             is_green=made.said.is_green,
         )
         session.add(row)
+        if task_id is None:  # no task asks for it, but somebody at the keyboard
+            audit.record(session, Asker(current_author(), address=socket.gethostname()), "digest", f"digest {name}")
         if made.said.is_green and digest.when_green == "skip":
             row.delivered_at = row.made_at  # all that there was to tell is told
             return Issued(row.subject, covers_from, until, 0, "all is well, and when_green is skip")
         keys: list[str] = []
+        key, origin = _key(name, until), outbox.origin(session)
         for contact in digest.to:
             if contact in book.contacts:
-                messages = messages_to(book.contacts[contact], made.letter, key=_key(name, until), about="digest")
+                messages = messages_to(book.contacts[contact], made.letter, key=key, about="digest", origin=origin)
                 keys.extend(outbox.queue(session, messages))
         return Issued(row.subject, covers_from, until, len(keys))
 
@@ -147,25 +153,31 @@ def _made(session: Session, settings: Settings, book: Book, digest: Digest, unti
         base_url=settings.base_url,
     )
     said = digest_of(facts)
-    pictures = digest_pictures(said)
-    letter = Letter(
+    return Preview(said, letter_of(said, digest.name, settings, facts.covers_from, until))
+
+
+def letter_of(
+    said: DigestSaid, name: str, settings: Settings, covers_from: dt.datetime, covers_until: dt.datetime
+) -> Letter:
+    """The digest in the form of each channel."""
+    pictures, text = digest_pictures(said), digest_text(said)
+    return Letter(
         subject=said.subject,
-        text=digest_text(said),
+        text=text,
         html=digest_html(said, pictures),
         pictures={name: picture.png for name, picture in pictures.items()},
-        headers={"List-Unsubscribe": f"<mailto:{_address(settings.mail_from)}?subject=unsubscribe%20{digest.name}>"},
+        headers={"List-Unsubscribe": f"<mailto:{_address(settings.mail_from)}?subject=unsubscribe%20{name}>"},
         payload={
-            "digest": digest.name,
+            "digest": name,
             "service": settings.name,
             "subject": said.subject,
-            "text": digest_text(said),
+            "text": text,
             "is_green": said.is_green,
-            "covers_from": iso(facts.covers_from),
-            "covers_until": iso(until),
+            "covers_from": iso(covers_from),
+            "covers_until": iso(covers_until),
         },
         chat=f"{said.subject}\n{said.sentence}",
     )
-    return Preview(said, letter)
 
 
 def _address(sender: str) -> str:

@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import BigInteger, Double, and_, case, cast, func, select, text, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    select,
+    type_coerce,
+)
 from sqlalchemy.orm import Session, aliased
 
-from scheduler.clock import MICROSECOND, to_micros
+from scheduler.clock import EPOCH, MICROSECOND, from_micros, to_micros
+from scheduler.engine.listing import unindexed
 from scheduler.engine.planner import pauses_of
-from scheduler.engine.status import files_not_in_force, parts_of, stalled
+from scheduler.engine.status import files_not_in_force, kinds_without_worker, parts_of, stalled
 from scheduler.rules.brief import brief
 from scheduler.rules.digest import Bar, Change, Coming, Facts, Failing, Held, KindCount, Recovered, Slow, Strip, Unrun
 from scheduler.rules.digest_coming import worth_a_word
 from scheduler.rules.digests import is_digest
 from scheduler.rules.masking import Masker
 from scheduler.rules.spec import Digest, ScheduleSpec
-from scheduler.rules.states import CANCELLED, FAILED, KINDS, LOST, MISSED, SKIPPED, SUCCEEDED
+from scheduler.rules.states import CANCELLED, FAILED, FINAL, KINDS, LOST, MISSED, PLANNED, QUEUED, SKIPPED, SUCCEEDED
 from scheduler.store.mail_tables import GIVEN_UP, WAITING, OutboxMessage
-from scheduler.store.schedules import now
+from scheduler.store.schedules import kind_of, now
 from scheduler.store.tables import Gap, Revision, Schedule, Task
+from scheduler.store.types import Instant
 
 BARS = 12  # of the trend and of a strip
 MOST_STRIPS = 10
@@ -35,15 +48,13 @@ MOST_LOOKED_AT = 500  # schedules whose next fire times are computed
 MOST_CHANGES = 50  # revisions read
 MAIL_WAITS = dt.timedelta(minutes=30)  # a mail that has waited for longer is told
 BAD = (FAILED, LOST)
+ENDS = (SUCCEEDED, *sorted(FINAL - {SUCCEEDED}))  # the commonest first: it is looked for first
 
 
 def facts_of(
     session: Session, digest: Digest, *, service: str, covers_from: dt.datetime, covers_until: dt.datetime
 ) -> Facts:
     """All but what the issues before this one tell; the caller adds that."""
-    if session.get_bind().dialect.name == "postgresql":
-        # With its 4 MB a million rows are sorted on disk to be grouped; the groups themselves are few.
-        session.execute(text("SET LOCAL work_mem = '64MB'"))
     chosen = _chosen(session, digest)
     ended, counted = _ended(session, chosen, covers_from, covers_until)
     before, _ = _ended(session, chosen, covers_from - (covers_until - covers_from), covers_from, bars=1)
@@ -51,7 +62,7 @@ def facts_of(
     length = (covers_until - covers_from) / BARS
     starts = [covers_from + length * number for number in range(BARS)]
     unrun = _unrun(session, chosen, covers_from, covers_until)
-    slow = _slow(chosen, ended, before)
+    slow = _slow(chosen, ended, before, _waiting(session, covers_until))
     recovered = _recovered(chosen, ended)
     troubled = dict.fromkeys(
         one.name for group in (failing, unrun, slow, recovered) for one in group if getattr(one, "schedule", True)
@@ -137,17 +148,6 @@ class _Ended:
     latest_start: dt.timedelta
     last: dt.datetime
 
-    def joined(self, other: _Ended) -> _Ended:
-        """Both as one."""
-        return replace(
-            self,
-            count=self.count + other.count,
-            took=self.took + other.took,
-            longest=max(self.longest, other.longest),
-            latest_start=max(self.latest_start, other.latest_start),
-            last=max(self.last, other.last),
-        )
-
 
 Counted = dict[tuple[int | None, int], dict[str, int]]  # (schedule id, or None for all; bar) -> word -> number
 
@@ -157,54 +157,63 @@ def _ended(
 ) -> tuple[list[_Ended], Counted]:
     """What ended in the span, and how much of it in each of its parts: one walk over the rows for both."""
     width = max(1, (until - since) // MICROSECOND // bars)
+    passed = (_number(Task.finished_at) - to_micros(since)) // width
+    # One number to group by: to sort or hash five columns of a million rows takes half as long again.
+    group = func.coalesce(Task.schedule_id, 0)
+    for number, size in (
+        (case(_places(KINDS), value=Task.kind), len(KINDS)),
+        (case(_places(ENDS), value=Task.state), len(ENDS)),
+        (case((passed < bars, passed), else_=bars - 1), bars),
+    ):
+        group = group * size + number
     name = case((Task.schedule_id.is_(None), Task.task), else_="")
-    bar = (_number(Task.finished_at) - to_micros(since)) // width
     took = func.coalesce(_number(Task.finished_at) - _number(Task.started_at), 0)
     # A retry moves due_at on: only of a first attempt do the two tell how late it began.
     late = case((Task.attempt == 1, _number(Task.started_at) - _number(Task.due_at)), else_=0)
     query = (
         select(
-            Task.schedule_id,
+            type_coerce(group, BigInteger).label("group_key"),
             name.label("name"),
-            Task.kind,
-            Task.state,
-            bar.label("bar"),
-            func.count().label("number"),
-            func.sum(cast(took, Double)).label("took"),
-            func.max(took).label("longest"),
-            func.max(late).label("late"),
-            func.max(Task.finished_at).label("last"),
+            func.count(),
+            func.sum(cast(took, Double)),
+            func.max(took),
+            func.max(late),
+            func.max(_number(Task.finished_at)),
         )
         .where(Task.finished_at > since, Task.finished_at <= until)
-        .group_by("schedule_id", "name", Task.kind, Task.state, "bar")
+        .group_by("group_key", "name")
     )
-    found: dict[tuple[Any, ...], _Ended] = {}
+    found: dict[tuple[Any, ...], list[int]] = {}
     counted: Counted = defaultdict(lambda: defaultdict(int))
-    for row in session.execute(query):
-        if not chosen.has(row.schedule_id, row.kind):
+    for group_key, name_, number, took_, longest, late_, last in session.execute(query):
+        rest, bar = divmod(group_key, bars)
+        rest, state = divmod(rest, len(ENDS))
+        schedule_id, kind = divmod(rest, len(KINDS))
+        schedule_id, kind, state = schedule_id or None, KINDS[kind], ENDS[state]
+        if not chosen.has(schedule_id, kind):
             continue
-        one = _ended_of(row, chosen)
-        key = (one.schedule_id, one.name, one.kind, one.state)
-        found[key] = found[key].joined(one) if key in found else one
-        if one.state != CANCELLED:
-            word = "ok" if one.state == SUCCEEDED else "bad" if one.state in BAD else "other"
-            for whose in {None, one.schedule_id}:
-                counted[whose, min(int(row.bar), bars - 1)][word] += one.count
-    return list(found.values()), counted
+        known = found.setdefault((schedule_id, name_, kind, state), [0] * 5)
+        known[0] += number
+        known[1] += int(took_ or 0)
+        known[2:] = map(max, known[2:], (longest or 0, late_ or 0, last))
+        if state != CANCELLED:
+            word = "ok" if state == SUCCEEDED else "bad" if state in BAD else "other"
+            for whose in {None, schedule_id}:
+                counted[whose, bar][word] += number
+    return [_ended_of(key, sums, chosen) for key, sums in found.items()], counted
 
 
-def _ended_of(row: Any, chosen: _Chosen) -> _Ended:
-    return _Ended(
-        row.schedule_id,
-        chosen.rows[row.schedule_id].name if row.schedule_id in chosen.rows else row.name,
-        row.kind,
-        row.state,
-        row.number,
-        int(row.took or 0) * MICROSECOND,
-        int(row.longest or 0) * MICROSECOND,
-        int(row.late or 0) * MICROSECOND,
-        row.last,
-    )
+def _places(words: Sequence[str]) -> dict[str, int]:
+    return {word: place for place, word in enumerate(words)}
+
+
+def _ended_of(key: tuple[Any, ...], sums: Sequence[int], chosen: _Chosen) -> _Ended:
+    schedule_id, name, kind, state = key
+    count, *durations, last = sums
+    took, longest, late = (duration * MICROSECOND for duration in durations)
+    if schedule_id in chosen.rows:
+        name = chosen.rows[schedule_id].name
+    return _Ended(schedule_id, name, kind, state, count, took, longest, late, from_micros(last))
 
 
 def _bars(counted: Counted, whose: int | None, starts: Sequence[dt.datetime]) -> tuple[Bar, ...]:
@@ -219,13 +228,26 @@ def _number(column: Any) -> Any:
     return type_coerce(column, BigInteger)
 
 
-def _slow(chosen: _Chosen, ended: Sequence[_Ended], before: Sequence[_Ended]) -> tuple[Slow, ...]:
+def _waiting(session: Session, until: dt.datetime) -> dict[int, dt.timedelta]:
+    """By schedule, for how long its oldest task has been due without a start; what is on time is left out."""
+    query = (
+        select(Task.schedule_id, func.min(Task.due_at).label("oldest"))
+        .where(Task.state.in_((PLANNED, QUEUED)), Task.due_at < until - LATE_AFTER, Task.schedule_id.is_not(None))
+        .group_by(Task.schedule_id)
+    )
+    return {row.schedule_id: until - row.oldest for row in session.execute(query)}
+
+
+def _slow(
+    chosen: _Chosen, ended: Sequence[_Ended], before: Sequence[_Ended], waiting: Mapping[int, dt.timedelta]
+) -> tuple[Slow, ...]:
     usual = {
         one.schedule_id: one.took / one.count
         for one in before
         if one.state == SUCCEEDED and one.schedule_id is not None
     }
-    found: dict[str, Slow] = {}
+    late = {chosen.rows[one].name: waits for one, waits in waiting.items() if one in chosen.rows}
+    found = {name: Slow(name, waits=waits) for name, waits in late.items()}
     for one in ended:
         if one.schedule_id is None or one.state not in (SUCCEEDED, *BAD):
             continue
@@ -285,51 +307,62 @@ def _mean(ended: Sequence[_Ended]) -> dt.timedelta | None:
 
 
 def _failing(session: Session, chosen: _Chosen) -> tuple[Failing, ...]:
-    """The schedules whose last runs failed. Each looks back to its last success, along the index of its own tasks."""
-    good, bad, last = aliased(Task), aliased(Task), aliased(Task)
-    last_good = func.coalesce(
-        select(good.id)
-        .where(good.schedule_id == Schedule.id, good.state == SUCCEEDED)
-        .order_by(good.id.desc())
-        .limit(1)
-        .correlate(Schedule)
-        .scalar_subquery(),
-        0,
-    )
-    since = (
-        select(func.min(bad.finished_at))
-        .where(bad.schedule_id == Schedule.id, bad.id > last_good, bad.state.in_(BAD))
-        .correlate(Schedule)
-        .scalar_subquery()
-    )
-    newest = (
-        select(last.id)
-        .where(last.schedule_id == Schedule.id, last.state.in_(BAD))
-        .order_by(last.id.desc())
-        .limit(1)
-        .correlate(Schedule)
-        .scalar_subquery()
-    )
+    """The schedules whose last runs failed, since the first failure after the last success."""
+    columns = [
+        column
+        for state in BAD
+        for column in (_first_bad(state).label(f"{state}_since"), _newest_bad(state).label(f"{state}_id"))
+    ]
     query = (
-        select(Schedule.id, Schedule.failures_in_a_row, since.label("since"), Task.id.label("task_id"))
-        .add_columns(Task.attempt, Task.error, Task.reason)
-        .outerjoin(Task, Task.id == newest)
+        select(Schedule.id, Schedule.failures_in_a_row, *columns)
         .where(Schedule.retired_at.is_(None), Schedule.failures_in_a_row > 0)
         .order_by(Schedule.name)
     )
-    return tuple(
-        Failing(
-            chosen.rows[row.id].name,
-            owner=chosen.rows[row.id].spec.get("owner") or "",
-            since=row.since,
-            failures=row.failures_in_a_row,
-            attempts=row.attempt or 0,
-            error=_last_line(row.error, row.reason),
-            task_id=row.task_id,
+    rows = [row for row in session.execute(query) if row.id in chosen.rows]
+    newest = {row.id: max((row.failed_id or 0, row.lost_id or 0)) for row in rows}
+    errors = _errors_of(session, sorted(newest.values()))
+    found = []
+    for row in rows:
+        bad = errors.get(newest[row.id])
+        found.append(
+            Failing(
+                chosen.rows[row.id].name,
+                owner=chosen.rows[row.id].spec.get("owner") or "",
+                since=min(filter(None, (row.failed_since, row.lost_since)), default=None),
+                failures=row.failures_in_a_row,
+                attempts=bad.attempt if bad else 0,
+                error=_last_line(bad.error, bad.reason) if bad else "",
+                task_id=bad.id if bad else None,
+            )
         )
-        for row in session.execute(query)
-        if row.id in chosen.rows
-    )
+    return tuple(found)
+
+
+def _of_schedule(task: Any, state: str) -> tuple[ColumnElement[bool], ...]:
+    """The runs of each schedule that so ended: a stretch of an index, sorted by their ends."""
+    return task.schedule_id == Schedule.id, task.state == state, task.kind == kind_of(), task.finished_at.is_not(None)
+
+
+def _first_bad(state: str) -> Any:
+    good, bad = aliased(Task), aliased(Task)
+    last_good = select(good.finished_at).where(*_of_schedule(good, SUCCEEDED)).order_by(good.finished_at.desc())
+    after = func.coalesce(last_good.limit(1).correlate(Schedule).scalar_subquery(), literal(EPOCH, Instant()))
+    first = select(bad.finished_at).where(*_of_schedule(bad, state), bad.finished_at > after).order_by(bad.finished_at)
+    return first.limit(1).correlate(Schedule).scalar_subquery()
+
+
+def _newest_bad(state: str) -> Any:
+    bad = aliased(Task)
+    newest = select(bad.id).where(*_of_schedule(bad, state)).order_by(bad.finished_at.desc(), bad.id.desc())
+    return newest.limit(1).correlate(Schedule).scalar_subquery()
+
+
+def _errors_of(session: Session, ids: Sequence[int]) -> dict[int, Any]:
+    found: dict[int, Any] = {}
+    for start in range(0, len(ids), 500):
+        query = select(Task.id, Task.attempt, Task.error, Task.reason).where(Task.id.in_(ids[start : start + 500]))
+        found.update((row.id, row) for row in session.execute(query))
+    return found
 
 
 def _ad_hoc(session: Session, chosen: _Chosen, ended: Sequence[_Ended]) -> tuple[Failing, ...]:
@@ -338,7 +371,7 @@ def _ad_hoc(session: Session, chosen: _Chosen, ended: Sequence[_Ended]) -> tuple
     found = []
     for one in sorted(failed, key=lambda one: (-one.count, one.name)):
         query = select(Task.id, Task.attempt, Task.error, Task.reason).where(
-            Task.finished_at == one.last, Task.task == one.name, Task.state == one.state
+            Task.finished_at == one.last, Task.task == one.name, unindexed(Task.state) == one.state
         )
         row = session.execute(query.limit(1)).first()
         if row is not None:
@@ -369,7 +402,8 @@ def _unrun(session: Session, chosen: _Chosen, since: dt.datetime, until: dt.date
             func.count().label("number"),
             func.max(Task.id).label("newest"),
         )
-        .where(Task.finished_at > since, Task.finished_at <= until, Task.state.in_((MISSED, SKIPPED, LOST)))
+        .where(Task.finished_at > since, Task.finished_at <= until)
+        .where(unindexed(Task.state).in_((MISSED, SKIPPED, LOST)))
         .where(code != "paused", Task.schedule_id.is_not(None))
         .group_by(Task.schedule_id, Task.kind, Task.state, code)
         .subquery()
@@ -450,6 +484,8 @@ def _health(session: Session, since: dt.datetime, until: dt.datetime) -> Iterato
             yield f"{one['part']} on {one['host']} has been silent for {age}"
     for timer in stalled(seen):
         yield f"the {timer} does not get through"
+    for kind in kinds_without_worker(session, seen):
+        yield f"no worker of kind {kind} ticks, and tasks wait for one"
     for file in files_not_in_force(session, seen):
         if file["refused"]:
             yield f"the schedule file on {file['host']} is refused: {file['message']}"

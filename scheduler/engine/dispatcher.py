@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 LONGEST_SLEEP = 1.0  # seconds; a wake-up message may get lost
 MOST_MARKS = 50_000  # kept while SQL is away; a mark that is dropped does no harm
 FENCE_EVERY = 10.0
+LONGEST_BURST = 5.0  # seconds that marks wait for
 
 
 class Dispatcher:
@@ -36,6 +37,8 @@ class Dispatcher:
         self.steps = 0
         self._to_mark: list[bytes] = []  # ids of jobs
         self._lock = threading.Lock()
+        self._at_rest = threading.Event()
+        self._at_rest.set()
         self._fenced_at = 0.0
         self._wake = room.redis.pubsub(ignore_subscribe_messages=True)
 
@@ -43,6 +46,13 @@ class Dispatcher:
         """Move all that is due; how long to sleep, in seconds, until the next is. Raises RedisAway."""
         self._keep_fence()
         self.steps += 1
+        self._at_rest.clear()
+        try:
+            return self._move_all()
+        finally:
+            self._at_rest.set()
+
+    def _move_all(self) -> float:
         while True:
             point("dispatcher.before_script")
             moved = self.room.move_due()
@@ -64,10 +74,12 @@ class Dispatcher:
             self._wake.get_message(timeout=seconds)
 
     def mark(self) -> None:
-        """Mark the rows of moved jobs as queued. May be called from another thread: SQL must not hold up Redis.
+        """Mark the rows of moved jobs as queued. May be called from another thread: SQL must not hold up Redis, nor, as
+        threads of one process take turns, take time from moving what is due.
 
         Raises DatabaseAway; the marks are kept for the next call then.
         """
+        self._at_rest.wait(LONGEST_BURST)
         with self._lock:
             ids, self._to_mark = self._to_mark, []
         if not ids:

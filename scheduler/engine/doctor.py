@@ -14,11 +14,20 @@ from scheduler.broker.connection import answering
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
 from scheduler.engine.invariants import INVARIANTS, REDIS_INVARIANTS, offenders, redis_offenders
-from scheduler.engine.status import SILENT_AFTER, alive, files_not_in_force, parked_schedules, parts_of, stalled
+from scheduler.engine.status import (
+    MAIL_STUCK_AFTER,
+    SILENT_AFTER,
+    alive,
+    files_not_in_force,
+    open_alerts,
+    parked_schedules,
+    parts_of,
+    stalled,
+)
 from scheduler.errors import RedisAway
 from scheduler.rules.brief import brief
 from scheduler.rules.states import KINDS
-from scheduler.store import schedules
+from scheduler.store import outbox, schedules
 from scheduler.store.database import Database
 from scheduler.store.migrate import is_current
 
@@ -57,6 +66,7 @@ def examine(database: Database, room: WaitingRoom | None) -> list[Finding]:
         answers = asked[0].ok
     findings += _clocks(database, room if answers else None)
     findings += _parts(database)
+    findings += _mail(database)
     findings += broken_or_not(database, room if answers else None)
     return findings
 
@@ -210,6 +220,39 @@ def _parked(found: list[dict[str, Any]]) -> Finding:
     told = "; ".join(f"{one['schedule']} is parked: {one['why']}" for one in found[:SHOWN])
     remedy = "Mend what the reason names, and apply the file again."
     return Finding("schedules", False, told, remedy, len(found))
+
+
+# --- alerts and mail ------------------------------------------------------------------------------------------------
+
+
+def _mail(database: Database) -> list[Finding]:
+    """An open alert is no fault of the service; a message that nobody got is."""
+    with database.read() as session:
+        now = schedules.now(session)
+        counts = outbox.counts(session, now)
+        lost = outbox.newest_given_up(session, now) if counts.given_up else None
+        return [_alerts(open_alerts(session)), _outbox(counts, lost)]
+
+
+def _alerts(found: dict[str, Any]) -> Finding:
+    number = found["open"]
+    if not number:
+        return Finding("alerts", True, "none is open")
+    named = [" ".join(filter(None, (one["event"].replace("_", " "), one["about"]))) for one in found["newest"][:SHOWN]]
+    more = f"; and {number - len(named)} more" if number > len(named) else ""
+    return Finding("alerts", True, f"{number} open, the newest: {'; '.join(named)}{more}")
+
+
+def _outbox(counts: outbox.Counts, lost: outbox.GivenUp | None) -> Finding:
+    if lost is not None:
+        messages = "1 message was" if counts.given_up == 1 else f"{counts.given_up:,} messages were"
+        told = f"{messages} given up within 24 h, the last to {lost.contact or 'an address'}: {lost.why}"
+        remedy = "Mend the reason and see by `scheduler mail test` whether mails arrive; what was given up stays so."
+        return Finding("mail", False, told, remedy, counts.given_up)
+    if counts.oldest is not None and counts.oldest > MAIL_STUCK_AFTER:
+        told = f"{counts.waiting:,} waiting, the oldest for {brief(counts.oldest)}: {counts.last_error or 'not tried'}"
+        return Finding("mail", False, told, "Mend the reason; each is tried again for 24 h.", counts.waiting)
+    return Finding("mail", True, f"{counts.waiting:,} waiting, none given up within 24 h")
 
 
 def _queues(session: Session) -> dict[str, str]:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import iso, utc_now
-from scheduler.engine.apply import apply, why_outdated
+from scheduler.engine.apply import apply, current_author, why_outdated
 from scheduler.engine.schedule_files import read_schedule_file
 from scheduler.errors import FileFaults, Refused
+from scheduler.rules.askers import FILE, Asker
 from scheduler.rules.schedule_file import load_book
 from scheduler.store.database import Database
 from scheduler.task_functions import Catalogue
@@ -89,7 +91,8 @@ class FileWatch:
         outdated = why_outdated(self.database, self.path, seen.content) if self._judged is None else None
         if outdated is not None:
             raise Refused(outdated)
-        applied = apply(self.database, self.room, loaded.book, seen.content)
+        asker = Asker(current_author(), FILE, socket.gethostname())
+        applied = apply(self.database, self.room, loaded.book, seen.content, asker=asker)
         self.trouble = None
         if applied.revision is not None:
             log.info(

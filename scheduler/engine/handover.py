@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from scheduler.broker.keys import parse_job_id
 from scheduler.broker.waiting_room import WaitingRoom
+from scheduler.engine.troubles import is_news
 from scheduler.errors import DatabaseAway
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.states import PLANNED, QUEUED, RETRYING
@@ -25,7 +26,8 @@ def settle_handover(database: Database, room: WaitingRoom) -> int:
         try:
             wanted = _wanted(database, list(ours.values()))
         except DatabaseAway as error:
-            log.warning("Odd jobs stay where they are: %s", error, extra={"event": "handover_delayed"})
+            if is_news("handover"):
+                log.warning("Odd jobs stay where they are: %s", error, extra={"event": "handover_delayed"})
             return settled
         for one in ids:
             if one not in ours:

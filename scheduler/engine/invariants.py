@@ -18,7 +18,7 @@ from scheduler.broker.connection import answering
 from scheduler.broker.keys import SCHEDULED, job_id, parse_job_id
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import MICROSECOND, iso
-from scheduler.engine.views import unindexed
+from scheduler.engine.listing import unindexed
 from scheduler.rules.fire_times import fire_times
 from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.states import FINAL, PLANNED, QUEUED, RETRYING, RUNNING, SUCCEEDED, UNFINISHED

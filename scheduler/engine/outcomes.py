@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.engine import artifacts
-from scheduler.engine.pauses import hold
+from scheduler.engine.troubles import is_news
 from scheduler.errors import RedisAway
 from scheduler.kill_points import point
 from scheduler.rules import alerts
@@ -60,7 +60,7 @@ def end_well(
     **values: Any,
 ) -> list[WaitingJob] | None:
     """Record a success with its result; the jobs to register after the commit, None when the attempt was superseded."""
-    values["result_kind"] = result_kind or (None if result is None else JSON)
+    values["result_kind"] = kind_of(result, result_kind)
     attempt_end = AttemptEnd(SUCCEEDED, peak_memory=values.pop("peak_memory", None))
     done = tasks.end(
         session, held.task_id, held.attempt, held.token, SUCCEEDED, attempt_end, result=result, error=None, **values
@@ -74,6 +74,11 @@ def end_well(
         if held.policy.too_fast is not None:
             _tell_if_too_fast(session, held, held.policy.too_fast)
     return _those_who_wait(session, held)
+
+
+def kind_of(result: dict[str, Any] | None, kind: str | None) -> str | None:
+    """The kind of a result as its row has it."""
+    return kind or (None if result is None else JSON)
 
 
 def end_badly(
@@ -115,7 +120,8 @@ def register(room: WaitingRoom, jobs: Sequence[WaitingJob]) -> None:
     try:
         room.register(jobs, force=True)
     except RedisAway as error:
-        log.warning("Not yet in Redis: %s", error, extra={"event": "follow_up_not_registered"})
+        if is_news("follow-up"):
+            log.warning("Not yet in Redis: %s", error, extra={"event": "follow_up_not_registered"})
 
 
 def _verdict(
@@ -207,6 +213,8 @@ def _count_failure(session: Session, held: Held, verdict: Verdict, attempt_end: 
     schedule = session.get(Schedule, held.schedule_id, with_for_update=True, populate_existing=True)
     if schedule is None or schedule.pause is not None or schedule.retired_at is not None:
         return
+    from scheduler.engine.pauses import hold  # here: it brings the planner along, which a worker seldom needs
+
     hold(session, schedule, schedules.pause_fields("itself", why, now, None), now)
     happenings.tell(session, alerts.PAUSED, held.schedule_id, held.task_id, why=why)
     log.warning("Schedule %s paused itself: %s", schedule.name, why, extra={"event": "schedule_paused_itself"})

@@ -83,13 +83,13 @@ class Parking:
         is_new = schedule.parked is None
         if why is not None:
             schedule.parked = why  # before the past is settled: what passed unseen cannot run either
-        settle_past(session, schedule, now)
+        withdrawn = settle_past(session, schedule, now)
         if why is None:
             schedule.parked = None
             done.freed.append(schedule.name)
-            return []
+            return withdrawn
         if not is_new:
-            return []
+            return withdrawn
         done.parked.append(schedule.name)
         skipped = tasks.move(
             session,
@@ -102,7 +102,7 @@ class Parking:
             reason_code=PARKED,
             reason=why,
         )
-        return [(row.id, 1, row.queue) for row in skipped]
+        return [*withdrawn, *((row.id, 1, row.queue) for row in skipped)]
 
     def why_missing(self, task: str) -> str | None:
         """Why the task function is not to be had; None when it is."""

@@ -1,47 +1,36 @@
-"""The parts as processes: dispatcher, keeper, worker. Each runs until SIGTERM or SIGINT."""
+"""The dispatcher and the worker as processes; the keeper has a module of its own. Each runs until SIGTERM or SIGINT.
+
+What only one of them needs is imported by it alone: a worker is held in memory many times over.
+"""
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import os
 import threading
-import time
+from typing import TYPE_CHECKING
 
-from scheduler.engine.alerts import Alerts
-from scheduler.engine.alerts import forget_old as forget_old_alerts
 from scheduler.engine.backends import Backends
-from scheduler.engine.dispatcher import Dispatcher
-from scheduler.engine.file_watch import FileWatch
-from scheduler.engine.loops import Stop, Ticker, Timer
-from scheduler.engine.mailer import MailThreads
-from scheduler.engine.parking import MISSING, Parking
-from scheduler.engine.planner import Planner
-from scheduler.engine.reconcile import Mended, Reconcile
+from scheduler.engine.loops import Stop, Ticker
 from scheduler.engine.troubles import Pauses, tell
-from scheduler.engine.watchdog import PING_EVERY, Watchdog
-from scheduler.engine.worker import Worker
 from scheduler.settings import Settings, environment_name, environment_of
-from scheduler.store import outbox, parts, schedules
 from scheduler.task_functions import find_task_functions
+
+if TYPE_CHECKING:
+    from scheduler.engine.dispatcher import Dispatcher
 
 log = logging.getLogger(__name__)
 
-PLAN_EVERY = 1.0  # seconds
 RECORD_EVERY = 0.5  # by then a worker with nothing else to do has claimed the row, and no mark is needed
 RECORDER_ENDS_WITHIN = 2.0
-LOOK_FOR_MEMORY_EVERY = 1.0
-LOOK_AT_FILE_EVERY = 1.0
-PARK_EVERY = 60.0  # within it the fire times that pass while a schedule is parked get their rows
-ALERT_EVERY = 10.0
-FORGET_EVERY = 3600.0
-FIRST_PING_AFTER = 20.0  # by then the other parts, started along with the keeper, have ticked
 
 
-def run_dispatcher(settings: Settings) -> None:
-    """Move due jobs to their queues."""
+def run_dispatcher(settings: Settings, stop: Stop) -> None:
+    """Move due jobs to their queues, until `stop`, which listens already: a part may be ended while it starts."""
+    from scheduler.engine.dispatcher import Dispatcher
+
     backends = Backends(settings)
-    stop, pauses = Stop().listen(), Pauses()
+    pauses = Pauses()
     dispatcher = Dispatcher(backends.database, backends.room)
     ticker = Ticker(backends.database, "dispatcher")
     recorder = threading.Thread(target=_record, args=(dispatcher, ticker, stop), name="recorder", daemon=True)
@@ -77,92 +66,6 @@ def _record(dispatcher: Dispatcher, ticker: Ticker, stop: Stop) -> None:
             stop.wait(pauses.next())
 
 
-class Keeper:
-    """Plans, reconciles, watches the file and keeps order."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.backends = Backends(settings)
-        self.planner = Planner(
-            self.backends.database, self.backends.room, dt.timedelta(seconds=settings.horizon_seconds)
-        )
-        self.reconcile = Reconcile(self.backends.database, self.backends.room)
-        catalogue = find_task_functions(settings.task_packages)
-        self.file_watch = FileWatch(settings.file, self.backends.database, self.backends.room, catalogue)
-        self.parking = Parking(self.backends.database, self.backends.room, catalogue)
-        self.alerts = Alerts(
-            self.backends.database,
-            service=settings.name,
-            base_url=settings.base_url,
-            realert=dt.timedelta(seconds=settings.realert_seconds),
-        )
-        self.mending = Timer("reconcile", settings.reconcile_seconds, self._mend)
-        self.timers = [
-            Timer("file", LOOK_AT_FILE_EVERY, self.file_watch.step),
-            Timer("parking", PARK_EVERY, self.parking.step),
-            Timer("planner", PLAN_EVERY, self.planner.step),
-            Timer("memory", LOOK_FOR_MEMORY_EVERY, self._look_for_memory),
-            self.mending,
-            Timer("alerts", ALERT_EVERY, self.alerts.step),
-            Timer("housekeeping", FORGET_EVERY, self._keep_order),
-        ]
-        self.mail = MailThreads(self.backends.database, settings)
-        self.watchdog: Watchdog | None = None
-        if settings.watchdog_url is not None:
-            self.watchdog = Watchdog(self.backends.database, settings.watchdog_url)
-            self.timers.append(Timer("watchdog", PING_EVERY, self.watchdog.step))
-            self.timers[-1].due = time.monotonic() + FIRST_PING_AFTER
-        self.ticker = Ticker(self.backends.database, "keeper")
-
-    def run(self, stop: Stop) -> None:
-        """Go on until told to stop. Schedules that could not be planned get another chance: the program may be new."""
-        self.mail.start(stop)
-        while not stop.is_set:
-            for timer in self.timers:
-                timer.run_if_due()
-            self.ticker.tick(
-                {
-                    **self._ages(),
-                    "file": str(self.file_watch.path),
-                    "trouble": self.file_watch.trouble,
-                    "text_hash": self.file_watch.text_hash,
-                    "watchdog": self.watchdog.details() if self.watchdog else None,
-                }
-            )
-            stop.wait(0.2)
-        self.mail.join()
-        self.ticker.leave()
-        self.backends.close()
-
-    def _mend(self) -> None:
-        mended = self.reconcile.step()
-        if mended != Mended():
-            log.info("Reconcile: %s", mended, extra={"event": "reconciled"})
-
-    def _look_for_memory(self) -> None:
-        """Reconcile at once when Redis has lost its memory, instead of at its next time."""
-        if not self.backends.room.is_planted():
-            self.mending.due = 0.0
-
-    def _keep_order(self) -> None:
-        with self.backends.database.write() as session:
-            parts.forget_old(session)
-            forget_old_alerts(session)
-            outbox.forget_old(session)
-            schedules.unpark(session, but_not=MISSING)
-
-    def _ages(self) -> dict[str, float | None]:
-        """Seconds since each timer last got through."""
-        now = time.monotonic()
-        return {
-            timer.name: None if timer.last_done is None else round(now - timer.last_done, 1)
-            for timer in (*self.timers, *self.mail.timers)
-        }
-
-
-def run_keeper(settings: Settings) -> None:
-    Keeper(settings).run(Stop().listen())
-
-
 def _set_environment(settings: Settings) -> None:
     """What task functions may read of the settings; how to reach SQL, Redis and the watchdog is none of it."""
     values = environment_of(settings)
@@ -174,9 +77,12 @@ def _set_environment(settings: Settings) -> None:
     os.environ.update(values)
 
 
-def run_worker(settings: Settings, kind: str) -> None:
+def run_worker(settings: Settings, kind: str, stop: Stop) -> None:
+    """Run the tasks of one kind."""
+    from scheduler.engine.worker import Worker
+
     _set_environment(settings)
     catalogue = find_task_functions(settings.task_packages)
     for module, why in catalogue.broken.items():
         log.error("Task module %s cannot be used: %s", module, why, extra={"event": "task_module_broken"})
-    Worker(settings, kind, catalogue).run()
+    Worker(settings, kind, catalogue).run(stop)

@@ -23,9 +23,13 @@ NO_HORIZON = dt.timedelta(0)
 PARKED = "parked"  # the reason code of what passed while a schedule was parked
 
 
-def settle_past(session: Session, schedule: Schedule, now: dt.datetime) -> None:
+Jobs = list[tuple[int, int, str]]
+"""(task id, attempt, queue) each: what the caller takes out of Redis, once it has committed."""
+
+
+def settle_past(session: Session, schedule: Schedule, now: dt.datetime) -> Jobs:
     """Write what the schedule's fire times up to now became, by the rules in force until now, and take back what was
-    foretold for later. From here on it may be planned anew.
+    foretold for later, whose jobs are the answer. From here on it may be planned anew.
 
     Waits for a planner that is at the schedule: what it writes would else stand beside what follows.
     """
@@ -40,6 +44,7 @@ def settle_past(session: Session, schedule: Schedule, now: dt.datetime) -> None:
     withdrawn = tasks.withdraw_forecast(session, [schedule.id], now)
     schedule.planned_until = now
     schedule.planned_runs = max(0, schedule.planned_runs - len(withdrawn))
+    return withdrawn
 
 
 def _skip_while_parked(session: Session, schedule: Schedule, now: dt.datetime) -> None:
@@ -70,12 +75,12 @@ def _skip_while_parked(session: Session, schedule: Schedule, now: dt.datetime) -
 
 def hold(
     session: Session, schedule: Schedule, pause: dict[str, Any], now: dt.datetime, *, by_file: bool = False
-) -> list[tuple[int, int, str]]:
-    """Pause the schedule; the jobs, (task id, attempt, queue) each, that no longer ought to be in Redis.
+) -> Jobs:
+    """Pause the schedule; the jobs that no longer ought to be in Redis.
 
     What was to start and has not is skipped; what runs, or waits between two attempts, is left alone.
     """
-    settle_past(session, schedule, now)
+    withdrawn = settle_past(session, schedule, now)
     if by_file:
         schedule.file_pause = pause
     else:
@@ -93,14 +98,15 @@ def hold(
         reason_code="paused",
         reason=str(held),
     )
-    return [(row.id, 1, row.queue) for row in skipped]
+    return [*withdrawn, *((row.id, 1, row.queue) for row in skipped)]
 
 
-def release(session: Session, schedule: Schedule, now: dt.datetime, *, by_file: bool = False) -> None:
-    """End the pause: its past is written as skipped, its future is open again from now on."""
-    settle_past(session, schedule, now)
+def release(session: Session, schedule: Schedule, now: dt.datetime, *, by_file: bool = False) -> Jobs:
+    """End the pause: its past is written as skipped, its future is open again from now on; what is to leave Redis."""
+    withdrawn = settle_past(session, schedule, now)
     if by_file:
         schedule.file_pause = None
     else:
         schedule.pause = None
         schedule.failures_in_a_row = 0
+    return withdrawn

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.engine.rows import OccurrenceRows
-from scheduler.engine.troubles import tell
+from scheduler.engine.troubles import is_news, tell
 from scheduler.errors import RedisAway
 from scheduler.kill_points import point
 from scheduler.rules import alerts
@@ -28,48 +30,69 @@ from scheduler.store.tables import PLANNED_FOR_EVER, Schedule
 
 log = logging.getLogger(__name__)
 
-SCHEDULES_AT_ONCE = 1000  # in one transaction: about a second of work, so that claims need not wait long on SQLite
+# In one transaction, so that claims wait a fraction of a second at most on SQLite, where one writes at a time. After a
+# standstill a single schedule may have a thousand rows; it ends the transaction.
+SCHEDULES_AT_ONCE, ROWS_AT_ONCE = 250, 1000
+LEAST_PAUSE = 0.06  # seconds between two transactions on SQLite: those that wait for it look again every 25 ms or less
+LONGEST_STEP = 10.0  # seconds; then the rest is left to the next step, for the keeper has more to do
 
 
 class Planner:
-    def __init__(self, database: Database, room: WaitingRoom, horizon: dt.timedelta) -> None:
+    def __init__(
+        self,
+        database: Database,
+        room: WaitingRoom,
+        horizon: dt.timedelta,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.database = database
         self.room = room
         self.horizon = horizon
+        self.wait = wait
 
     def step(self, now: dt.datetime | None = None) -> int:
         """Plan every schedule that is planned less than half a horizon ahead; how many there were.
 
-        `now` is the database's unless given, so that planners on several hosts agree.
+        `now` is the database's unless given, so that planners on several hosts agree. What is not done within
+        LONGEST_STEP is left to the next step.
         """
-        handled = 0
+        handled, until = 0, time.monotonic() + LONGEST_STEP
         while True:
-            some, jobs = self._plan_some(now)
+            began = time.monotonic()
+            some, is_more, jobs = self._plan_some(now)
+            took = time.monotonic() - began
             handled += some
             self._register(jobs)
-            if some < SCHEDULES_AT_ONCE:
+            if not is_more or time.monotonic() > until:
                 return handled
+            if self.database.is_sqlite:
+                self.wait(max(LEAST_PAUSE, took / 2))
 
-    def _plan_some(self, now: dt.datetime | None) -> tuple[int, list[WaitingJob]]:
+    def _plan_some(self, now: dt.datetime | None) -> tuple[int, bool, list[WaitingJob]]:
+        """How many schedules were planned, whether more may be behind, and the jobs to register."""
         point("planner.before_begin")
         with self.database.write() as session:
             moment = now or schedules.now(session)
             behind = schedules.to_plan(session, moment + self.horizon / 2, moment, SCHEDULES_AT_ONCE)
-            jobs = plan(session, behind, moment, self.horizon)
+            done, jobs = plan(session, behind, moment, self.horizon)
             point("planner.after_insert")
         point("planner.after_commit")
-        return len(behind), jobs
+        return done, done < len(behind) or len(behind) == SCHEDULES_AT_ONCE, jobs
 
     def _register(self, jobs: list[WaitingJob]) -> None:
         try:
             self.room.register(jobs)
             point("planner.after_register")
         except RedisAway as error:
-            log.warning("Planned, but not yet in Redis: %s", error, extra={"event": "plan_not_registered"})
+            if is_news("plan"):
+                log.warning("Planned, but not yet in Redis: %s", error, extra={"event": "plan_not_registered"})
 
 
-def plan(session: Session, behind: list[Schedule], now: dt.datetime, horizon: dt.timedelta) -> list[WaitingJob]:
-    """Write the occurrences of these schedules; the jobs to register once the caller has committed.
+def plan(
+    session: Session, behind: Sequence[Schedule], now: dt.datetime, horizon: dt.timedelta
+) -> tuple[int, list[WaitingJob]]:
+    """Write the occurrences of these schedules, until ROWS_AT_ONCE are reached: of how many schedules, and the jobs to
+    register once the caller has committed.
 
     A schedule that cannot be planned (a zone gone from the system, say) is parked with the reason; it holds up none of
     the others.
@@ -77,7 +100,11 @@ def plan(session: Session, behind: list[Schedule], now: dt.datetime, horizon: dt
     rows: list[dict[str, Any]] = []
     marks: list[schedules.Planned] = []
     missed: dict[int, list[Occurrence]] = {}
+    done = 0
     for schedule in behind:
+        if len(rows) >= ROWS_AT_ONCE:
+            break
+        done += 1
         try:
             spec = ScheduleSpec.model_validate(schedule.spec)
             foretold = _forecast(schedule, spec, now, horizon)
@@ -97,7 +124,7 @@ def plan(session: Session, behind: list[Schedule], now: dt.datetime, horizon: dt
     schedules.move_planned_until(session, marks)
     if added:
         _tell_missed(session, missed, min(row.id for row in added))
-    return [WaitingJob(row.id, 1, row.queue, row.due_at) for row in added if row.state == PLANNED]
+    return done, [WaitingJob(row.id, 1, row.queue, row.due_at) for row in added if row.state == PLANNED]
 
 
 def _is_told(occurrence: Occurrence) -> bool:

@@ -9,8 +9,10 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+UNDER_UP = "SCHEDULER_UNDER_UP"  # set for the parts of `scheduler up`: what that has said they need not say again
 
 
 def die_with_parent(parent: int, with_signal: int = signal.SIGKILL) -> None:
@@ -33,6 +35,14 @@ def peak_memory() -> int:
     """The most memory this process has had, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_memory() -> int:
+    """The memory this process has now, in bytes; where the system does not tell (it is Linux that does), the most."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
+    except OSError:
+        return peak_memory()
 
 
 def kill_group(leader: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from scheduler.clock import iso
+from scheduler.rules.occurrence_keys import occurrence_key
 from scheduler.rules.occurrences import Occurrence
 from scheduler.rules.policy import TaskPolicy, lane_of, policy_of, policy_when_asked
 from scheduler.rules.spec import ScheduleSpec
@@ -45,11 +45,6 @@ class OccurrenceRows:
             "reason": occurrence.reason,
             "finished_at": self._now if occurrence.state in FINAL else None,
         }
-
-
-def occurrence_key(schedule: str, fire_time: dt.datetime) -> str:
-    """The idempotency key of an occurrence: the same for every attempt, and for every later retry of it."""
-    return f"{schedule}@{iso(fire_time)}"
 
 
 def asked_row(

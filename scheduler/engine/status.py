@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import iso
+from scheduler.engine.listing import unindexed
 from scheduler.engine.planner import pause_of
-from scheduler.engine.views import unindexed
 from scheduler.errors import RedisAway
 from scheduler.rules import digests
 from scheduler.rules.brief import brief
@@ -43,13 +43,13 @@ def status_of(database: Database, room: WaitingRoom | None) -> dict[str, Any]:
             "failing": _failing(session),
             "late": _late(session, now),
             "running": _running(session, now),
-            "waiting": _waiting(session, now),
+            "waiting": waiting_tasks(session, now),
             "upcoming": _upcoming(session, now),
             "paused": _paused(session),
             "parked": parked_schedules(session),
             "parts": parts_of(session, now),
             "revision": _revision(session),
-            "alerts": _alerts(session),
+            "alerts": open_alerts(session),
         }
         status["files"] = files_not_in_force(session, status["parts"])
         status["watchdog"] = _watchdog(status["parts"])
@@ -118,7 +118,8 @@ def _failing(session: Session) -> list[dict[str, Any]]:
 def _failing_one(session: Session, row: Row[Any]) -> dict[str, Any]:
     bad = (
         select(Task.id, Task.state, Task.attempt, Task.policy, Task.error, Task.reason, Task.finished_at)
-        .where(Task.schedule_id == row.id, Task.state.in_((FAILED, LOST)))
+        # By the index of the schedule's ended tasks: of one that fails now the newest are what is looked for.
+        .where(Task.schedule_id == row.id, Task.finished_at.is_not(None), unindexed(Task.state).in_((FAILED, LOST)))
         .order_by(Task.id.desc())
     )
     last = session.execute(bad.limit(1)).first()
@@ -178,7 +179,7 @@ def parked_schedules(session: Session) -> list[dict[str, Any]]:
     return [{"schedule": row.name, "why": row.parked} for row in session.execute(query)]
 
 
-def _alerts(session: Session) -> dict[str, Any]:
+def open_alerts(session: Session) -> dict[str, Any]:
     """How many alerts are open, and the newest of them."""
     is_open = Alert.state == OPEN
     query = (
@@ -294,7 +295,7 @@ def _running(session: Session, now: dt.datetime) -> list[dict[str, Any]]:
     ]
 
 
-def _waiting(session: Session, now: dt.datetime) -> list[dict[str, Any]]:
+def waiting_tasks(session: Session, now: dt.datetime) -> list[dict[str, Any]]:
     """By queue, how many tasks are due and have not started, and since when the oldest is."""
     query = (
         select(Task.queue, func.count().label("number"), func.min(Task.due_at).label("oldest"))

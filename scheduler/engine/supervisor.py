@@ -20,7 +20,7 @@ from typing import IO
 from scheduler.broker.private_server import PrivateServer
 from scheduler.broker.private_server import stop as stop_server
 from scheduler.engine.loops import Stop
-from scheduler.engine.processes import die_with_parent
+from scheduler.engine.processes import UNDER_UP, die_with_parent
 from scheduler.engine.troubles import Pauses
 from scheduler.errors import PartAway, Refused
 from scheduler.settings import Settings, environment_name, environment_of
@@ -117,6 +117,8 @@ class Supervisor:
             for number in range(getattr(self.settings, f"workers_{kind}")):
                 name = f"worker-{kind}" + (f"-{number + 1}" if number else "")
                 self.parts.append(Process(name, [*scheduler, "worker", "--kind", kind]))
+        if self.settings.web_port:
+            self.parts.append(Process("web", [*scheduler, "web"]))
         for part in self.parts:
             self._spawn(part)
 
@@ -186,7 +188,7 @@ class Supervisor:
 
     def _environment(self) -> dict[str, str]:
         """This process's environment, with the settings as they came out here, so that all parts see the same."""
-        values = environment_of(self.settings)
+        values = environment_of(self.settings) | {UNDER_UP: "1"}
         if self.server is not None:
             values[environment_name("redis_url")] = self.server.url
         return dict(os.environ) | values

@@ -12,19 +12,31 @@ log = logging.getLogger(__name__)
 TELL_EVERY = 10.0  # seconds between two lines about the same trouble of the same part
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds between two tries
 
-_told_at: dict[tuple[str, str], float] = {}
+_told_at: dict[str, float] = {}
 
 
 def tell(part: str, error: Exception) -> None:
     """Log a trouble of `part`: a line when SQL or Redis is away, the whole traceback when it is a fault of ours."""
-    key = (part, type(error).__name__)
-    if time.monotonic() - _told_at.get(key, -TELL_EVERY) < TELL_EVERY:
+    if not is_news(f"{part}: {type(error).__name__}"):
         return
-    _told_at[key] = time.monotonic()
     if isinstance(error, PartAway):
         log.warning("%s: %s", part, error, extra={"event": "part_away"})
     else:
         log.error("%s: a step failed", part, exc_info=error, extra={"event": "step_failed"})
+
+
+def is_news(trouble: str) -> bool:
+    """Whether this process has not told of it within the last seconds; whoever hears so tells it now."""
+    now = time.monotonic()
+    if now - _told_at.get(trouble, -TELL_EVERY) < TELL_EVERY:
+        return False
+    _told_at[trouble] = now
+    return True
+
+
+def forget_what_was_told() -> None:
+    """All is news again."""
+    _told_at.clear()
 
 
 class Pauses:

@@ -7,34 +7,27 @@ history grows: each follows an index, or looks at unfinished rows or at schedule
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from scheduler.clock import iso
+from scheduler.engine.listing import Wanted, ended, to_come, under_way
 from scheduler.engine.planner import pause_of
 from scheduler.errors import NotFound
 from scheduler.rules.fire_times import fire_times
 from scheduler.rules.masking import mask_arguments
 from scheduler.rules.results import FILE
 from scheduler.rules.spec import ScheduleSpec
-from scheduler.rules.states import CANCELLED, FINAL, PLANNED, STATES, UNFINISHED
+from scheduler.rules.states import PLANNED, STATES
 from scheduler.rules.words import in_words
 from scheduler.store import schedules
 from scheduler.store.database import Database
 from scheduler.store.tables import PLANNED_FOR_EVER, Artifact, Attempt, LogChunk, Schedule, Task
-
-
-def unindexed(column: Any) -> ColumnElement[Any]:
-    """The column's value, by which no index is searched: SQLite would take that of the kind, say, and read the whole
-    history of a kind for its few unfinished rows."""
-    value: ColumnElement[Any] = column.concat("") if isinstance(column.type, String) else column + 0
-    return value
-
 
 # --- one task -------------------------------------------------------------------------------------------------------
 
@@ -99,30 +92,34 @@ def tasks_list(
 
     Not by id: the row of a daily schedule is written a day before it fires. What is only planned is left out unless
     `planned`, or PLANNED is among the states: then the next `limit` of it come first (alone: the soonest first).
-    `since` (included) and `until` (not included) are about the fire time, or when the run was asked for. Raises
+    `since` (included) and `until` (not included) are about when it ended, or is due as long as it has not. Raises
     NotFound for an unknown schedule.
     """
-    wanted = frozenset([state] if isinstance(state, str) else state or STATES)
+    states = frozenset([state] if isinstance(state, str) else state or STATES)
     if state is None and not planned:
-        wanted -= {PLANNED}
+        states -= {PLANNED}
     with database.read() as session:
-        schedule_id = None if schedule is None else _schedule_id(session, schedule)
-        query = select(Task).where(*_within(since, until)).limit(limit)
-        unfinished = query.where(*_of(kind, schedule_id, unindexed))
-        found: list[Task] = []
-        if PLANNED in wanted:
-            soonest = session.scalars(unfinished.where(Task.state == PLANNED).order_by(Task.due_at, Task.id)).all()
-            found.extend(soonest if wanted == {PLANNED} else reversed(soonest))
-        going = wanted & UNFINISHED - {PLANNED}
-        under_way: list[Task] = []
-        if going:
-            newest = unfinished.where(Task.state.in_(sorted(going))).order_by(Task.due_at.desc(), Task.id.desc())
-            under_way.extend(session.scalars(newest))
-        ended = wanted & FINAL
-        if ended and len(under_way) < limit:
-            query = query.where(*_of(kind, schedule_id))
-            under_way.extend(_ended(session, query, ended, since, limit - len(under_way)))
-        return _tasks(session, [*found, *under_way])
+        schedule_id = None if schedule is None else schedule_id_of(session, schedule)
+        wanted = Wanted(states, kind, schedule_id, since, until)
+        ids: list[int] = []
+        if PLANNED in states:
+            soonest = list(session.scalars(to_come(wanted, limit)))
+            ids.extend(soonest if states == {PLANNED} else reversed(soonest))
+        missing = limit
+        for query in (under_way(wanted, limit), ended(wanted, limit)):
+            if query is not None and missing > 0:
+                found = list(session.scalars(query.limit(missing)))
+                ids.extend(found)
+                missing -= len(found)
+        return _tasks(session, _in_order(session, ids))
+
+
+def _in_order(session: Session, ids: Sequence[int]) -> list[Task]:
+    tasks: dict[int, Task] = {}
+    for start in range(0, len(ids), 500):
+        some = select(Task).where(Task.id.in_(ids[start : start + 500]))
+        tasks.update((one.id, one) for one in session.scalars(some))
+    return [tasks[task_id] for task_id in ids if task_id in tasks]
 
 
 def tasks_ended_since(database: Database, since: dt.datetime) -> dict[str, Any]:
@@ -147,46 +144,12 @@ def tasks_ended_since(database: Database, since: dt.datetime) -> dict[str, Any]:
     }
 
 
-def _of(
-    kind: str | None, schedule_id: int | None, column: Callable[[Any], ColumnElement[Any]] = lambda column: column
-) -> list[ColumnElement[bool]]:
-    conditions = []
-    if kind is not None:
-        conditions.append(column(Task.kind) == kind)
-    if schedule_id is not None:
-        conditions.append(column(Task.schedule_id) == schedule_id)
-    return conditions
-
-
-def _within(since: dt.datetime | None, until: dt.datetime | None) -> list[ColumnElement[bool]]:
-    moment = func.coalesce(Task.fire_time, Task.created_at)
-    conditions = []
-    if since is not None:
-        conditions.append(moment >= since)
-    if until is not None:
-        conditions.append(moment < until)
-    return conditions
-
-
-def _schedule_id(session: Session, name: str) -> int:
+def schedule_id_of(session: Session, name: str) -> int:
+    """Raises NotFound, naming the nearest schedule."""
     found = session.execute(select(Schedule.id).where(Schedule.name == name)).scalar()
     if found is None:
         near = get_close_matches(name, session.scalars(select(Schedule.name)), n=1)
         raise NotFound(f'There is no schedule "{name}"' + (f'; did you mean "{near[0]}"?' if near else ""))
-    return found
-
-
-def _ended(session: Session, query: Any, states: frozenset[str], since: dt.datetime | None, limit: int) -> list[Task]:
-    query = query.order_by(Task.finished_at.desc(), Task.id.desc())
-    if states != FINAL:
-        query = query.where(Task.state.in_(sorted(states)))
-    if since is None:
-        return list(session.scalars(query.where(Task.finished_at.is_not(None)).limit(limit)))
-    # That a task ends after its fire time lets the index end the search; only a person may cancel it ahead of that.
-    found = list(session.scalars(query.where(Task.finished_at >= since).limit(limit)))
-    if CANCELLED in states and len(found) < limit:
-        ahead = query.where(Task.finished_at < since, Task.state == CANCELLED)
-        found.extend(session.scalars(ahead.limit(limit - len(found))))
     return found
 
 
@@ -275,8 +238,11 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 # --- schedules ------------------------------------------------------------------------------------------------------
 
 
-def schedules_list(database: Database, now: dt.datetime | None = None, *, retired: bool = True) -> list[dict[str, Any]]:
-    """Every schedule by name, with its last ended task and its next fire time; `now` is the database's unless given."""
+def schedules_list(
+    database: Database, now: dt.datetime | None = None, *, retired: bool = True, ids: Sequence[int] | None = None
+) -> list[dict[str, Any]]:
+    """Every schedule by name (of `ids` alone, where given), with its last ended task and its next fire time; `now` is
+    the database's unless given."""
     last = aliased(Task)
     last_id = (
         select(Task.id)
@@ -302,6 +268,8 @@ def schedules_list(database: Database, now: dt.datetime | None = None, *, retire
         )
         if not retired:
             query = query.where(Schedule.retired_at.is_(None))
+        if ids is not None:
+            query = query.where(Schedule.id.in_(ids))
         return [_schedule(row, moment) for row in session.execute(query)]
 
 

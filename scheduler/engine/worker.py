@@ -8,6 +8,7 @@ no user code and has no threads, so that it can fork a new child at any time.
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import logging
 import os
 import selectors
@@ -28,40 +29,37 @@ from scheduler.engine.backends import Backends
 from scheduler.engine.capture import OutputPipes, OutputStream
 from scheduler.engine.channel import Deadline, FromChild
 from scheduler.engine.child import ChildPlan, child_main
-from scheduler.engine.loops import leave
+from scheduler.engine.loops import Stop, between_seconds, leave
 from scheduler.engine.outcomes import WORKER_STOPPED, Held, end_badly, register
 from scheduler.engine.processes import boot_seconds, kill_group, kill_left_over
-from scheduler.engine.troubles import Pauses, tell
+from scheduler.engine.troubles import Pauses, is_news, tell
 from scheduler.errors import DatabaseAway, RedisAway
 from scheduler.kill_points import point
 from scheduler.rules.log_lines import KeptLines, Piece, clean_line
 from scheduler.rules.masking import Masker, known_secrets
 from scheduler.rules.policy import TaskPolicy
+from scheduler.rules.spec import ISOLATION
 from scheduler.rules.states import CANCELLED, FAILED, LOST, RUNNING, TIMED_OUT
 from scheduler.settings import Settings
-from scheduler.store import parts, schedules, tasks
-from scheduler.store.tables import Task
+from scheduler.store import direct, parts, tasks
+from scheduler.store.tables import Revision, Task
 from scheduler.store.tasks import AttemptEnd
 from scheduler.task_functions import Catalogue
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25  # how often it looks at clocks when nothing happens
+GATHER_SECONDS = 0.005  # a child at short tasks says much, and none of it is urgent: it is heard some tasks at a time
 STOP_LOOK_SECONDS = 1.0  # how often it asks SQL whether somebody wants the task stopped
 STOP_POLITE_SECONDS = 10.0  # what a task gets to stop by itself; then it is interrupted
 STOP_FIRM_SECONDS = 5.0  # what it gets after that; then it is killed
 WRITE_SECONDS = 1.0  # how often log and progress go to SQL
 TICK_SECONDS = 5.0
 RQ_BEAT_SECONDS = 30.0
-QUEUE_LOOK_SECONDS = 10.0
+KIND_LOOK_SECONDS = 10.0
 LINES_AT_ONCE = 64
 MOST_UNWRITTEN = 20  # logs of ended attempts that wait for SQL to come back
 FORK_PAUSES = 0.2, 30.0  # seconds, first and longest, before a child that died without a task is forked again
-
-# A child of these kinds runs one task and ends; of the others it stays warm.
-FORKED_FOR_EACH = frozenset({"long"})
-MOST_TASKS = 1000
-MOST_SECONDS = 3600.0
 
 
 @dataclass
@@ -71,6 +69,7 @@ class Current:
     task_id: int
     attempt: int
     token: str
+    number: int = 0
     is_running: bool = False  # False: it is being claimed
     kill_at: float | None = None  # seconds since boot
     renew_at: float = 0.0
@@ -96,7 +95,9 @@ class Worker:
         self.name = f"{kind}-{self.host}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.backends = Backends(settings, pooled=False)  # a pooled connection must not be inherited by a child
         self.database = self.backends.database
+        direct.texts(self.database.is_sqlite)  # here, so that no child has to
         self.queue = kind
+        self.isolation: str = ISOLATION[kind]
         self.rq: RqWorker | None = None
         self.deadline = Deadline()
         self.current: Current | None = None
@@ -116,10 +117,13 @@ class Worker:
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Work until SIGTERM or SIGINT; then let the running task have a few seconds, and end."""
+    def run(self, stop: Stop) -> None:
+        """Work until SIGTERM or SIGINT; then let the running task have a few seconds, and end. `stop` tells whether one
+        of them came while the worker started."""
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
+        if stop.is_set:
+            self._stopping_since = boot_seconds()
         log.info("Worker %s serves queue %s", self.name, self.queue, extra={"event": "worker_started"})
         while True:
             self._hear()
@@ -145,12 +149,14 @@ class Worker:
             self.queue,
             self.name,
             self.host,
-            1 if self.kind in FORKED_FOR_EACH else MOST_TASKS,
-            MOST_SECONDS,
+            1 if self.isolation == "fork" else self.settings.child_tasks,
+            self.settings.child_seconds,
             self.masker,
         )
-        self.deadline.set(0)
+        self.deadline.clear()
         parent = os.getpid()
+        gc.collect()
+        gc.freeze()  # the child's collector leaves alone what it inherits: the pages stay shared
         child = os.fork()
         if child == 0:
             ours.close()
@@ -173,6 +179,7 @@ class Worker:
         if self._from_child is None:
             time.sleep(LOOK_SECONDS / 5)
         elif self._selector.select(LOOK_SECONDS):
+            time.sleep(GATHER_SECONDS)
             self._read_channel()  # before the output: who begins a task says so here first
         self._read_output()
 
@@ -203,7 +210,7 @@ class Worker:
         self._child_said_at = boot_seconds()
         word, current = message["say"], self.current
         if word == "taking":
-            self.current = Current(message["task"], message["attempt"], message["token"])
+            self.current = Current(message["task"], message["attempt"], message["token"], message["number"])
             self._pauses.reset()  # it works: should it die now, it is the task's doing
         elif word == "bye":
             self._said_bye = True
@@ -216,8 +223,6 @@ class Worker:
             current.masker = self.masker.knowing(message["secrets"])
             current.renew_at = now + self.settings.renew_seconds
             current.stop_look_at = now + STOP_LOOK_SECONDS
-        elif word == "ending":
-            current.kill_at = None  # the function has returned; what is left is to record it, while the lease lasts
         elif word == "progress":
             current.progress = message["progress"]
         elif word == "free":
@@ -255,7 +260,7 @@ class Worker:
             self._write_notes(current)
         if current.killed_for:
             return
-        if current.kill_at is not None and now >= current.kill_at:
+        if current.kill_at is not None and now >= current.kill_at and not self._has_returned(current):
             self._kill("timeout")
         elif now >= current.renew_at:
             self._renew(current)
@@ -264,6 +269,10 @@ class Worker:
         if current.stop_asked_at is not None:
             self._press_to_stop(current, now)
 
+    def _has_returned(self, current: Current) -> bool:
+        """Whether its function has; to record that may take as long as the lease lasts."""
+        return self.deadline.returned_number == current.number
+
     def _renew(self, current: Current) -> None:
         asked_at = boot_seconds()
         lease = dt.timedelta(seconds=self.settings.lease_seconds)
@@ -271,7 +280,9 @@ class Worker:
             with self.database.write() as session:
                 row = tasks.renew(session, current.task_id, current.token, lease)
         except DatabaseAway as error:
-            log.warning("Lease of task %d not renewed: %s", current.task_id, error, extra={"event": "renewal_failed"})
+            if is_news("renewal"):
+                text = "Lease of task %d not renewed: %s"
+                log.warning(text, current.task_id, error, extra={"event": "renewal_failed"})
             current.renew_at = boot_seconds() + 2  # the child stops itself when the lease has ended
             return
         if row is None:
@@ -312,6 +323,7 @@ class Worker:
     def _ask_to_stop(self, current: Current, by: str) -> None:
         if current.stop_asked_at is None:
             current.stop_asked_at, current.stop_by = boot_seconds(), by
+            self.deadline.stop_number = current.number
             self._signal(signal.SIGUSR1)
 
     def _press_to_stop(self, current: Current, now: float) -> None:
@@ -446,14 +458,14 @@ class Worker:
             self._tick()
         if self._is_time("rq", RQ_BEAT_SECONDS):
             self._beat()
-        if self._is_time("queue", QUEUE_LOOK_SECONDS):
-            self._look_for_queue()
+        if self._is_time("kind", KIND_LOOK_SECONDS):
+            self._look_at_kind()
 
     def _is_time(self, what: str, every: float) -> bool:
         now = boot_seconds()
         if now < self._due.get(what, 0.0):
             return False
-        self._due[what] = now + every
+        self._due[what] = between_seconds(now + every, now)
         return True
 
     def _tick(self) -> None:
@@ -480,20 +492,24 @@ class Worker:
             self._due["rq"] = boot_seconds() + 5
             tell(self.name, error)
 
-    def _look_for_queue(self) -> None:
-        """Serve the queue that the file in force names for this kind; a change replaces the child when it is free."""
+    def _look_at_kind(self) -> None:
+        """Serve the queue that the file in force names for this kind, in the isolation it names; a change replaces the
+        child when it is free."""
         try:
             with self.database.read() as session:
-                revision = schedules.latest_revision(session)
-                kinds: dict[str, Any] = revision.book.get("kinds", {}) if revision else {}
+                # Of the file in force this alone, not its text, which may be long.
+                query = select(Revision.book["kinds"]).order_by(Revision.id.desc()).limit(1)
+                kinds: dict[str, Any] = session.execute(query).scalar() or {}
         except DatabaseAway:
             return
-        queue = str(kinds.get(self.kind, {}).get("queue", self.kind))
-        if queue != self.queue:
-            log.info("Worker %s now serves queue %s", self.name, queue, extra={"event": "queue_changed"})
-            self.queue = queue
-            self._due["rq"] = 0.0
-            self._signal(signal.SIGTERM)
+        told = kinds.get(self.kind, {})
+        queue, isolation = told.get("queue") or self.kind, told.get("isolation") or ISOLATION[self.kind]
+        if (queue, isolation) == (self.queue, self.isolation):
+            return
+        log.info("Worker %s now serves queue %s, %s", self.name, queue, isolation, extra={"event": "queue_changed"})
+        self.queue, self.isolation = queue, isolation
+        self._due["rq"] = 0.0
+        self._signal(signal.SIGTERM)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

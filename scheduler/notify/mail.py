@@ -23,7 +23,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email import message_from_bytes
-from email.headerregistry import Address, HeaderRegistry, UnstructuredHeader
+from email.headerregistry import Address, HeaderRegistry, UniqueUnstructuredHeader, UnstructuredHeader
 from email.message import EmailMessage
 from email.utils import make_msgid
 from pathlib import Path
@@ -39,6 +39,7 @@ MAX_RECIPIENTS = 100
 MAX_MESSAGE_BYTES = 25 * 1024 * 1024  # what the large providers take
 MAX_BODY_LETTERS = 1_000_000
 TIMEOUT_SECONDS = 30.0  # for each answer of the server
+LOG_IN_FIRST, TOO_LARGE = 530, 552  # also said where the sender is named (RFC 4954, RFC 1870), and not about it
 LONGEST_SECONDS = 120.0  # for all of them, since a server that drips a byte every 29 s would keep us for ever
 
 
@@ -210,8 +211,19 @@ class _Unbroken(UnstructuredHeader):
         return f"{self.name}: " + f"{policy.linesep} ".join(value.split()) + policy.linesep  # type: ignore[attr-defined]
 
 
+class _Subject(UniqueUnstructuredHeader):
+    """A subject that begins in its first line: Python leaves that one empty when all fits into the second, and some
+    programs then show no subject."""
+
+    def fold(self, *, policy: email.policy.Policy) -> str:
+        folded = str(super().fold(policy=policy))  # type: ignore[misc]
+        empty = f"{self.name}:{policy.linesep} "  # type: ignore[attr-defined]
+        return f"{self.name}: {folded.removeprefix(empty)}" if folded.startswith(empty) else folded  # type: ignore[attr-defined]
+
+
 def _policy() -> email.policy.EmailPolicy[EmailMessage]:
     registry = HeaderRegistry()
+    registry.map_to_type("subject", _Subject)  # type: ignore[arg-type]
     for name in ("in-reply-to", "references", "list-unsubscribe"):
         registry.map_to_type(name, _Unbroken)  # type: ignore[arg-type]
     return email.policy.default.clone(header_factory=registry)
@@ -567,13 +579,18 @@ def _watch(smtp: smtplib.SMTP, seconds: float) -> threading.Timer:
 
 
 def _refusal(server: SmtpServer, error: smtplib.SMTPResponseException) -> MailRefused | MailServerAway:
-    """Of the text, it is this mail's fault; of anything before, also when it is for good, that of settings."""
-    hint = "check user and password" if isinstance(error, smtplib.SMTPAuthenticationError) else "see the server's log"
-    found = _failure(
-        error.smtp_code >= 500, f"{server} refuses the mail ({_answer(error.smtp_code, error.smtp_error)})", hint
-    )
-    of_the_mail = isinstance(error, smtplib.SMTPDataError | smtplib.SMTPSenderRefused)
-    return MailWayClosed(str(found)) if isinstance(found, MailRefused) and not of_the_mail else found
+    """Of the sender or the text, it is this mail's fault; of anything before, also when it is for good, that of
+    settings."""
+    code, said = error.smtp_code, _answer(error.smtp_code, error.smtp_error)
+    if isinstance(error, smtplib.SMTPSenderRefused) and code not in (LOG_IN_FIRST, TOO_LARGE):
+        hint = "set SCHEDULER_MAIL_FROM to an address that may send there"
+        return _failure(code >= 500, f"{server} does not let {error.sender} send ({said})", hint)
+    is_login = isinstance(error, smtplib.SMTPAuthenticationError) or code == LOG_IN_FIRST
+    hint = "check user and password" if is_login else "see the server's log"
+    found = _failure(code >= 500, f"{server} refuses the mail ({said})", hint)
+    if isinstance(found, MailServerAway) or isinstance(error, smtplib.SMTPDataError) or code == TOO_LARGE:
+        return found
+    return MailWayClosed(str(found))
 
 
 def _failure(for_good: bool, what: str, hint: str) -> MailRefused | MailServerAway:

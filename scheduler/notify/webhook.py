@@ -57,16 +57,17 @@ def post(
     """
     url = str(address.get("url") or _from_environment(str(address.get("url_env")), environ))
     body = json.dumps(payload, ensure_ascii=False).encode("utf-8", "replace")
+    timestamp = str(int(time.time()))
     headers = {
         "Content-Type": "application/json; charset=utf-8",
         "User-Agent": "rq-schedules",
         "X-Scheduler-Delivery": delivery,
-        "X-Scheduler-Timestamp": str(int(time.time())),
+        "X-Scheduler-Timestamp": timestamp,
         "Connection": "close",
     }
     if address.get("secret_env"):
         secret = _from_environment(str(address["secret_env"]), environ)
-        headers["X-Scheduler-Signature"] = signature(secret, body)
+        headers["X-Scheduler-Signature"] = signature(secret, timestamp, body)
     host, port, path, secure = _parted(url)
     try:
         with _connection(host, port, secure, longest_seconds) as connection:
@@ -84,9 +85,14 @@ def post(
     return answer.status
 
 
-def signature(secret: str, body: bytes) -> str:
-    """What stands in X-Scheduler-Signature."""
-    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+def signature(secret: str, timestamp: str, body: bytes) -> str:
+    """What stands in X-Scheduler-Signature: the timestamp is signed too, so that nobody can send an old message anew.
+
+    >>> signature("hush", "1795500000", b"{}")
+    'sha256=aa4a36ce2157e52570caf942f5c3a6405c69aac6777d56567b97768919bfd408'
+    """
+    signed = timestamp.encode() + b"." + body
+    return "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
 
 
 def _from_environment(name: str, environ: Mapping[str, str]) -> str:

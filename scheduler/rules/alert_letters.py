@@ -8,8 +8,7 @@ The payload of a webhook (version 1): `what` (opened, again, passed, flapping, c
 from __future__ import annotations
 
 import datetime as dt
-import html
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from scheduler.clock import iso
@@ -20,7 +19,12 @@ from scheduler.rules.messages import Letter
 
 MOST_LISTED = 20  # of a storm
 LONGEST_SUBJECT = 160  # letters; mail programs show fewer
-_RED, _GREEN, _GREY = "#b3261e", "#1b6e3c", "#6b6b6b"
+_BAD = frozenset(
+    {
+        *(alerts.FAILED, alerts.LOST, alerts.NO_WORKER, alerts.SILENT_PART, alerts.BAD_FILE),
+        *(alerts.MAIL_GIVEN_UP, alerts.BROKEN_PROMISE),
+    }
+)
 
 _WORDS = {
     alerts.FAILED: "FAILED",
@@ -34,6 +38,7 @@ _WORDS = {
     alerts.SILENT_PART: "SILENT",
     alerts.BAD_FILE: "BAD FILE",
     alerts.MAIL_GIVEN_UP: "MAIL GIVEN UP",
+    alerts.BROKEN_PROMISE: "BROKEN PROMISE",
 }
 _OVER = {
     alerts.PAUSED: "goes on:",
@@ -42,24 +47,76 @@ _OVER = {
     alerts.NO_WORKER: "has a worker again:",
     alerts.SILENT_PART: "ticks again:",
     alerts.MAIL_GIVEN_UP: "no mail given up lately:",
+    alerts.BROKEN_PROMISE: "the promise holds again:",
 }
 
 
-def letter_of(telling: Telling, *, service: str, base_url: str | None, now: dt.datetime) -> Letter:
-    """The letter for a telling; its first lines are the same on each channel."""
+@dataclass(frozen=True)
+class AlertSaid:
+    """An alert, ready to be set as text and as HTML."""
+
+    subject: str
+    headline: str
+    title: str  # the headline without the error, where that is shown beside it
+    tone: str  # bad, warn, good
+    facts: tuple[tuple[str, str], ...]  # name and value; `error` and `link` among them
+    advice: tuple[tuple[str, str], ...]  # a command, and what it does
+    closing: tuple[str, ...] = ()
+    error: str = ""
+    link: str = ""
+    link_text: str = ""
+
+
+def said_of(
+    telling: Telling, *, service: str, base_url: str | None, now: dt.datetime, realert: dt.timedelta
+) -> AlertSaid:
+    """What a telling says; its first lines are the same on each channel."""
     headline = _one_line(_headline(telling, now))
-    facts = _storm_facts(telling) if telling.is_storm else _facts(telling.alert, now, base_url)
-    advice = [] if telling.what == alerts.CLOSED else _advice(telling)
     subject = f"[{service}] {headline}"
-    return Letter(
+    link, link_text = _link(telling, base_url)
+    error = _one_line(str(telling.alert.details.get("error") or ""))
+    title = headline.replace(f": {error}", "", 1) if error else headline
+    return AlertSaid(
         subject=subject if len(subject) <= LONGEST_SUBJECT else subject[: LONGEST_SUBJECT - 1] + "…",
-        text=_text(headline, facts, advice),
-        html=_html(headline, facts, advice, telling.what),
-        headers={"Auto-Submitted": "auto-generated"},
-        replies_to=telling.replies_to,
-        payload=_payload(telling, service, headline, base_url),
-        chat="\n".join([f"{_mark(telling)} {subject}", *(f"{name}: {value}" for name, value in facts[:4])]),
+        headline=headline,
+        title=title[:1].upper() + title[1:],
+        tone=_tone(telling),
+        facts=tuple(_storm_facts(telling, link) if telling.is_storm else _facts(telling.alert, now, link, headline)),
+        advice=() if telling.what == alerts.CLOSED else tuple(_advice(telling)),
+        closing=tuple(_closing(telling, realert)),
+        error=error,
+        link=link,
+        link_text=link_text,
     )
+
+
+def letter_of(telling: Telling, said: AlertSaid, *, service: str, html: str | None = None) -> Letter:
+    """The letter for a telling, in the form of each channel."""
+    return Letter(
+        subject=said.subject,
+        text=_text(said),
+        html=html,
+        replies_to=telling.replies_to,
+        payload=_payload(telling, said, service),
+        chat="\n".join([f"{_mark(telling)} {said.subject}", *(f"{name}: {value}" for name, value in said.facts[:4])]),
+    )
+
+
+def _tone(telling: Telling) -> str:
+    if telling.what == alerts.CLOSED:
+        return "good"
+    return "bad" if telling.alert.event in _BAD and telling.what in (alerts.OPENED, alerts.AGAIN) else "warn"
+
+
+def _closing(telling: Telling, realert: dt.timedelta) -> list[str]:
+    """When the next letter about it comes."""
+    if telling.what == alerts.PASSED:
+        return ["It is over already; no letter follows."]
+    if telling.what not in (alerts.OPENED, alerts.AGAIN):
+        return []
+    if telling.alert.event in alerts.ONLY_IF_AGAIN:
+        return [f"If it happens again, the next letter comes in {brief(realert, units=2)} at the earliest."]
+    return [f"The next letter comes in {brief(realert, units=2)} if it lasts, or when it is over."]
 
 
 def _headline(telling: Telling, now: dt.datetime) -> str:
@@ -67,7 +124,8 @@ def _headline(telling: Telling, now: dt.datetime) -> str:
     if telling.is_storm:
         count = len(telling.alerts)
         if telling.what == alerts.CLOSED:
-            return f"recovered: {count} schedules ({word.lower()})"
+            longest = max(one.closed_at - one.opened_at for one in telling.alerts if one.closed_at is not None)
+            return f"recovered: {count} schedules ({word.lower()}) after up to {_span(longest)}"
         again = " still" if telling.what == alerts.AGAIN else ""
         return ": ".join(filter(None, (f"{word}{again}: {count} schedules", str(alert.details.get("error") or ""))))
     if telling.what == alerts.CLOSED:
@@ -100,8 +158,11 @@ def _why(alert: AlertState) -> str:
     return str(details.get("why") or details.get("error") or "")
 
 
-def _facts(alert: AlertState, now: dt.datetime, base_url: str | None) -> list[tuple[str, str]]:
+def _facts(alert: AlertState, now: dt.datetime, link: str, headline: str) -> list[tuple[str, str]]:
+    """A reason that the headline or the error tells is not told again."""
     details = alert.details
+    error, why = str(details.get("error") or ""), str(details.get("why") or "")
+    is_told = _one_line(why) in headline or bool(error and why.startswith(error))
     end = alert.closed_at
     span = f" ({_span((end or now) - alert.opened_at)})"
     in_a_row = details.get("in_a_row") or 1
@@ -111,24 +172,25 @@ def _facts(alert: AlertState, now: dt.datetime, base_url: str | None) -> list[tu
         ("times", f"{alert.times}, the last at {_moment(alert.last_at)}" if alert.times > 1 else ""),
         ("failures in a row", str(in_a_row) if in_a_row > 1 else ""),
         ("attempts", str(details.get("attempts") or "")),
-        ("error", str(details.get("error") or "")),
-        ("reason", str(details.get("why") or "")),
+        ("error", error),
+        ("reason", "" if is_told else why),
         ("task", str(details.get("task_id") or "")),
         ("file", f"{details['file']} on {details['host']}" if details.get("file") else ""),
         ("owner", str(details.get("owner") or "")),
         ("why it matters", str(details.get("about") or "")),
-        ("link", _link(alert, base_url) or ""),
+        ("link", link),
     ]
     return [(name, value) for name, value in found if value]
 
 
-def _storm_facts(telling: Telling) -> list[tuple[str, str]]:
+def _storm_facts(telling: Telling, link: str) -> list[tuple[str, str]]:
     names = [_name(one) for one in telling.alerts]
     more = len(names) - MOST_LISTED
     listed = ", ".join(names[:MOST_LISTED]) + (f" … and {more} more" if more > 0 else "")
     since = min(one.opened_at for one in telling.alerts)
     error = str(telling.alert.details.get("error") or "")
-    return [("since", _moment(since)), *([("error", error)] if error else []), ("schedules", listed)]
+    found = [("since", _moment(since)), ("error", error), ("schedules", listed), ("link", link)]
+    return [(name, value) for name, value in found if value]
 
 
 def _advice(telling: Telling) -> list[tuple[str, str]]:
@@ -143,7 +205,7 @@ def _advice(telling: Telling) -> list[tuple[str, str]]:
         return [("scheduler status", "which parts tick"), (f"scheduler start worker --kind {name}", "start one")]
     if alert.event == alerts.SILENT_PART:
         return [("scheduler status", "which parts tick"), ("scheduler doctor", "what is wrong, and how to mend it")]
-    if alert.event == alerts.MAIL_GIVEN_UP:
+    if alert.event in (alerts.MAIL_GIVEN_UP, alerts.BROKEN_PROMISE):
         return [("scheduler doctor", "what is wrong, and how to mend it")]
     if alert.event == alerts.MISSED:
         return [(f"scheduler explain {name}", "why it did not start"), (f"scheduler run {name}", "run it now")]
@@ -157,42 +219,18 @@ def _advice(telling: Telling) -> list[tuple[str, str]]:
     return [*shown, (f"scheduler explain {name}", "what it does, and why")]
 
 
-def _text(headline: str, facts: Sequence[tuple[str, str]], advice: Sequence[tuple[str, str]]) -> str:
-    width = max((len(name) for name, _ in facts), default=0)
-    lines = [headline, "", *(f"{name + ':':<{width + 1}} {value}" for name, value in facts)]
-    if advice:
-        longest = max(len(command) for command, _ in advice)
-        lines += ["", "What you can do now:", *(f"  {command:<{longest}}  {what}" for command, what in advice)]
+def _text(said: AlertSaid) -> str:
+    width = max((len(name) for name, _ in said.facts), default=0)
+    lines = [said.headline, "", *(f"{name + ':':<{width + 1}} {value}" for name, value in said.facts)]
+    if said.advice:
+        longest = max(len(command) for command, _ in said.advice)
+        lines += ["", "What you can do now:", *(f"  {command:<{longest}}  {what}" for command, what in said.advice)]
+    if said.closing:
+        lines += ["", *said.closing]
     return "\n".join(lines) + "\n"
 
 
-def _html(headline: str, facts: Sequence[tuple[str, str]], advice: Sequence[tuple[str, str]], what: str) -> str:
-    colour = _GREEN if what == alerts.CLOSED else _RED
-    rows = "".join(
-        f'<tr><td style="padding:2px 12px 2px 0;color:{_GREY};vertical-align:top">{html.escape(name)}</td>'
-        f'<td style="padding:2px 0;overflow-wrap:anywhere">{_value(value)}</td></tr>'
-        for name, value in facts
-    )
-    commands = "".join(
-        f'<li style="margin:4px 0"><code>{html.escape(command)}</code> {html.escape(told)}</li>'
-        for command, told in advice
-    )
-    todo = f'<p>What you can do now:</p><ul style="padding-left:20px">{commands}</ul>' if commands else ""
-    return (
-        '<!doctype html><html><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark"></head>'
-        '<body style="font-family:sans-serif;font-size:15px;line-height:1.4;max-width:640px">'
-        f'<p style="border-left:6px solid {colour};padding-left:10px;font-size:17px"><b>{html.escape(headline)}</b></p>'
-        f'<table style="border-collapse:collapse;font-size:15px">{rows}</table>{todo}</body></html>'
-    )
-
-
-def _value(value: str) -> str:
-    safe = html.escape(value)
-    return f'<a href="{safe}">{safe}</a>' if value.startswith(("https://", "http://")) else safe
-
-
-def _payload(telling: Telling, service: str, headline: str, base_url: str | None) -> dict[str, Any]:
+def _payload(telling: Telling, said: AlertSaid, service: str) -> dict[str, Any]:
     alert, details = telling.alert, telling.alert.details
     closed = alert.closed_at
     payload: dict[str, Any] = {
@@ -200,7 +238,7 @@ def _payload(telling: Telling, service: str, headline: str, base_url: str | None
         "service": service,
         "what": telling.what,
         "event": alert.event,
-        "summary": headline,
+        "summary": said.headline,
         "subject": alert.subject,
         "alert_id": alert.id,
         "schedule": details.get("schedule"),
@@ -212,7 +250,7 @@ def _payload(telling: Telling, service: str, headline: str, base_url: str | None
         "owner": details.get("owner") or None,
         "about": details.get("about") or None,
         "error": details.get("error") or details.get("why") or None,
-        "link": _link(alert, base_url),
+        "link": said.link or None,
     }
     if telling.is_storm:
         names = [_name(one) for one in telling.alerts]
@@ -220,13 +258,27 @@ def _payload(telling: Telling, service: str, headline: str, base_url: str | None
     return payload
 
 
-def _link(alert: AlertState, base_url: str | None) -> str | None:
+_PAGES = {
+    alerts.NO_WORKER: ("workers", "Open the workers"),
+    alerts.SILENT_PART: ("workers", "Open the workers"),
+    alerts.BAD_FILE: ("file", "Open the file"),
+}
+
+
+def _link(telling: Telling, base_url: str | None) -> tuple[str, str]:
+    """Where in the web page more stands, and what a button there says; empty without a page."""
+    alert = telling.alert
     if not base_url:
-        return None
+        return "", ""
     base, task_id = base_url.rstrip("/"), alert.details.get("task_id")
+    if telling.is_storm:
+        return f"{base}/schedules", "Open the schedules"
     if task_id:
-        return f"{base}/tasks/{task_id}"
-    return f"{base}/schedules/{_name(alert)}" if alert.schedule_id is not None else base
+        return f"{base}/tasks/{task_id}", f"Open task {task_id}"
+    if alert.schedule_id is not None:
+        return f"{base}/schedules/{_name(alert)}", f"Open {_name(alert)}"
+    page, text = _PAGES.get(alert.event, ("", "Open the page"))
+    return f"{base}/{page}", text
 
 
 def _mark(telling: Telling) -> str:

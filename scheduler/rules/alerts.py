@@ -4,8 +4,8 @@ Pure: the engine brings what has happened, what is so now and the alerts so far;
 
 An alert is told once it is half a minute old, so that equal ones can be told together (a storm is one letter); then
 each `realert` while it is open; then once when it is over. One that was over before it was told is one letter, or none
-if it was a mere condition. A subject that opened three times within an hour flaps: that is told once, then nothing
-until it has been calm for an hour.
+if it was a mere condition (SILENT_IF_OVER). A subject that opened three times within an hour flaps: that is told once,
+then nothing until it has been calm for an hour.
 """
 
 from __future__ import annotations
@@ -30,9 +30,13 @@ NO_WORKER = "no_worker"
 SILENT_PART = "silent_part"
 BAD_FILE = "bad_file"
 MAIL_GIVEN_UP = "mail_given_up"
+BROKEN_PROMISE = "broken_promise"
 
 EDGES = frozenset({FAILED, LOST, MISSED, TOO_FAST, PAUSED})  # they happen; RECOVERED ends the first two
-LEVELS = frozenset({LATE, TOO_LONG, NO_WORKER, SILENT_PART, BAD_FILE, MAIL_GIVEN_UP})  # they are so, or not
+LEVELS = frozenset(  # they are so, or not
+    {LATE, TOO_LONG, NO_WORKER, SILENT_PART, BAD_FILE, MAIL_GIVEN_UP, BROKEN_PROMISE}
+)
+SILENT_IF_OVER = LEVELS - {LATE}  # nobody hears of one that was over before it was told; a broken deadline stays broken
 OF_SCHEDULES = EDGES | {LATE, TOO_LONG}
 ENDED_BY_SUCCESS = frozenset({FAILED, LOST, MISSED, LATE, TOO_FAST})
 ONLY_IF_AGAIN = frozenset({MISSED, TOO_FAST})  # told again only when it has happened again: the run itself is past
@@ -41,6 +45,7 @@ GATHER = dt.timedelta(seconds=30)  # equal troubles within it are told together
 WAITS = {NO_WORKER: dt.timedelta(seconds=60)}  # a deployment leaves a kind without workers for some seconds
 STORM = 5  # more equal ones than these are one letter …
 STORM_GAP = dt.timedelta(minutes=5)  # … and those that come after it are gathered for longer
+MOST_LETTERS = 200  # at once
 FLAPS = 3  # openings …
 CALM = dt.timedelta(hours=1)  # … within this; and so long it must be quiet until it is told again
 
@@ -245,24 +250,33 @@ class Telling:
         return len(self.alerts) > STORM
 
 
-def tell(alerts: Sequence[AlertState], route: Route, now: dt.datetime, realert: dt.timedelta) -> list[Telling]:
-    """The letters that are due, and the alerts marked as told. Every alert must have its id."""
-    due = _due(alerts, now, realert)
-    groups: dict[tuple[str, str, tuple[str, str]], list[AlertState]] = {}
-    for what, alert in due:
-        for contact in dict.fromkeys(route(alert, what == CLOSED)):
-            groups.setdefault((what, contact, alert.likeness), []).append(alert)
-    tellings = [
-        telling
-        for (what, contact, _), members in groups.items()
-        for telling in _tellings(what, contact, sorted(members, key=lambda one: one.id or 0))
-    ]
-    told: dict[int, list[str]] = {}
-    for telling in tellings:
-        for alert in telling.alerts:
-            told.setdefault(id(alert), []).append(telling.contact)
-    for what, alert in due:
-        _mark(alert, what, told.get(id(alert), []), now)
+def tell(
+    alerts: Sequence[AlertState], route: Route, now: dt.datetime, realert: dt.timedelta, most: int = MOST_LETTERS
+) -> list[Telling]:
+    """The letters that are due, and the alerts marked as told. Every alert must have its id.
+
+    After `most` letters the rest stays due: whoever writes them down holds up others meanwhile.
+    """
+    alike: dict[tuple[str, tuple[str, str]], list[AlertState]] = {}
+    for what, alert in _due(alerts, now, realert):
+        alike.setdefault((what, alert.likeness), []).append(alert)
+    tellings: list[Telling] = []
+    for (what, _), members in alike.items():
+        if len(tellings) >= most:
+            break
+        tellings += _tell_alike(what, members, route, now)
+    return tellings
+
+
+def _tell_alike(what: str, members: list[AlertState], route: Route, now: dt.datetime) -> list[Telling]:
+    contacts = {id(alert): list(dict.fromkeys(route(alert, what == CLOSED))) for alert in members}
+    of_contact: dict[str, list[AlertState]] = {}
+    for alert in sorted(members, key=lambda one: one.id or 0):
+        for contact in contacts[id(alert)]:
+            of_contact.setdefault(contact, []).append(alert)
+    tellings = [one for contact, theirs in of_contact.items() for one in _tellings(what, contact, theirs, now)]
+    for alert in members:
+        _mark(alert, what, contacts[id(alert)], now)
     return tellings
 
 
@@ -296,7 +310,7 @@ def _hush(alerts: Iterable[AlertState], newest: Mapping[str, AlertState], now: d
             alert.change(told_at=alert.closed_at)  # it has opened again since
         elif untold and alert.flaps == "silent":
             alert.change(told_at=alert.opened_at)  # that it is calm again is still to be told
-        elif untold and alert.event in LEVELS and not alert.flaps:
+        elif untold and alert.event in SILENT_IF_OVER and not alert.flaps:
             alert.change(told_at=alert.closed_at)
 
 
@@ -308,20 +322,21 @@ def _gathered(untold: Iterable[AlertState], alerts: Sequence[AlertState], now: d
     ready = []
     for likeness, members in groups.items():
         due_at = min(one.opened_at for one in members) + WAITS.get(likeness[0], GATHER)
-        storms = [one.told_at for one in alerts if one.told_at and one.likeness == likeness and one.details.get("led")]
-        if storms:
-            due_at = max(due_at, max(storms) + STORM_GAP)
+        storms = [one.details["led_at"] for one in alerts if one.details.get("led_at") and one.likeness == likeness]
+        due_at = max([due_at, *(dt.datetime.fromisoformat(moment) + STORM_GAP for moment in storms)])
         if due_at <= now:
             ready.extend(members)
     return ready
 
 
-def _tellings(what: str, contact: str, members: list[AlertState]) -> list[Telling]:
+def _tellings(what: str, contact: str, members: list[AlertState], now: dt.datetime) -> list[Telling]:
+    """A letter each, or one for a storm; whose members then know who leads them, and since when."""
     if len(members) <= STORM:
         return [_telling(what, contact, (one,)) for one in members]
     if what in (OPENED, PASSED):
         for one in members:
-            one.details = {**one.details, "led": {**one.details.get("led", {}), contact: members[0].id}}
+            led = {**one.details.get("led", {}), contact: members[0].id}
+            one.details = {**one.details, "led": led, "led_at": now.isoformat()}
     return [_telling(what, contact, tuple(members))]
 
 

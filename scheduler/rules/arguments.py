@@ -99,7 +99,7 @@ class _Parameter:
 
 class _Parameters:
     def __init__(self, function: Callable[..., Any]) -> None:
-        hints = _hints_of(function)
+        hints = hints_of(function)
         signature = inspect.signature(function)
         kinds = inspect.Parameter
         self.takes_any = any(p.kind is kinds.VAR_KEYWORD for p in signature.parameters.values())
@@ -150,7 +150,7 @@ def _parameters_of(function: Callable[..., Any]) -> _Parameters:
     return _Parameters(function)
 
 
-def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     """Its type hints; of those that name what is not there at run time, nothing is asked."""
     try:
         return typing.get_type_hints(function, include_extras=True)

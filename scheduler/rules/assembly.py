@@ -74,6 +74,7 @@ def kind_spec(name: Kind, entry: KindEntry | None) -> spec.KindSpec:
         timeout=timeout_spec(limit),
         warn_after=entry.warn_after if entry is not None else None,
         max_running=entry.max_running if entry is not None else None,
+        isolation=(entry.isolation if entry is not None else None) or spec.ISOLATION[name],
     )
 
 

@@ -122,6 +122,20 @@ def blackout_at(
     return Blackedout(end=end, why=why, calendar=name, endless=endless)
 
 
+def blackout_windows(
+    blackout: Blackout, calendars: Mapping[str, Calendar], zone: str | ZoneInfo, start: dt.datetime, end: dt.datetime
+) -> list[tuple[dt.datetime, dt.datetime, str]]:
+    """Start, end and reason of each window that reaches into the span, cut to it, in order; for spans of about a day."""
+    zone = ZoneInfo(zone) if isinstance(zone, str) else zone
+    found = {
+        (max(begins, start), min(ends, end), why)
+        for name in blackout.during
+        for begins, ends, why in _windows_near(name, calendars, zone, start + (end - start) / 2)
+        if begins < end and ends > start
+    }
+    return sorted(found)
+
+
 @lru_cache(maxsize=4096)  # the fire times of one day mostly ask for the same
 def _end_of_chain(
     blackout: Blackout, calendars: tuple[tuple[str, Calendar], ...], zone: ZoneInfo, end: dt.datetime

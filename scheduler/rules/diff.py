@@ -30,7 +30,7 @@ MOST_REMOVED = 3  # more than this, and more than half of all, asks for a confir
 # What decides when a schedule fires. A change of anything else neither gains nor loses a fire.
 _TIMING = ("when", "timezone", "calendars", "start", "until", "max_runs", "blackout", "paused")
 # Words of the spec that the file knows by others.
-_FILE_WORDS = {"start": "from", "longest": "max", "most": "max", "without": "except"}
+FILE_WORDS = {"start": "from", "longest": "max", "most": "max", "without": "except"}
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def key_changes(old: ScheduleSpec, new: ScheduleSpec) -> tuple[KeyChange, ...]:
         elif key == "paused":
             changes.append(KeyChange("paused", _pause_in_words(before), _pause_in_words(after)))
         else:
-            changes.extend(_compare(_FILE_WORDS.get(key, key), before, after))
+            changes.extend(_compare(FILE_WORDS.get(key, key), before, after))
     return tuple(changes)
 
 
@@ -249,11 +249,11 @@ def _compare(key: str, old: Any, new: Any) -> Iterator[KeyChange]:
     """What differs at `key` and below it."""
     before, after = _parts(old), _parts(new)
     if before is None or after is None:
-        yield KeyChange(key, *_told_apart(_value_in_words(old), _value_in_words(new), old, new))
+        yield KeyChange(key, *_told_apart(value_in_words(old), value_in_words(new), old, new))
         return
     for part in dict.fromkeys((*before, *after)):
         if before.get(part) != after.get(part) or (part in before) != (part in after):
-            yield from _compare(f"{key}.{_FILE_WORDS.get(part, part)}", before.get(part), after.get(part))
+            yield from _compare(f"{key}.{FILE_WORDS.get(part, part)}", before.get(part), after.get(part))
 
 
 def _parts(value: Any) -> dict[str, Any] | None:
@@ -275,7 +275,8 @@ def _pause_in_words(pause: FilePause | None) -> str:
     return "yes" + (f", until {iso(pause.until)}" if pause.until else "") + (f" ({pause.why})" if pause.why else "")
 
 
-def _value_in_words(value: Any) -> str:
+def value_in_words(value: Any) -> str:
+    """A value of a spec, such as «5 minutes», «none», «a, b»."""
     if value is None or value in ("", (), []):
         return "none"
     if isinstance(value, bool):
@@ -289,9 +290,9 @@ def _value_in_words(value: Any) -> str:
     if isinstance(value, dt.date):
         return value.isoformat()
     if isinstance(value, list | tuple):
-        return ", ".join(_value_in_words(one) for one in value)
+        return ", ".join(value_in_words(one) for one in value)
     parts = _parts(value)
     if parts is not None:
-        given = [f"{_FILE_WORDS.get(key, key)} {_value_in_words(one)}" for key, one in parts.items() if one]
+        given = [f"{FILE_WORDS.get(key, key)} {value_in_words(one)}" for key, one in parts.items() if one]
         return "; ".join(given) or "none"
     return str(value)

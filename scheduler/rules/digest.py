@@ -49,12 +49,13 @@ class Unrun:
 
 @dataclass(frozen=True)
 class Slow:
-    """A schedule that started late, or ran for much longer than it does."""
+    """A schedule that started late, has not started though it is due, or ran for much longer than it does."""
 
     name: str
     late: dt.timedelta | None = None
     took: dt.timedelta | None = None
     usual: dt.timedelta | None = None
+    waits: dt.timedelta | None = None  # since it was due, at the end of the span
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ def _counts(facts: Facts) -> dict[str, int]:
     for state in ("lost", "missed"):
         names[state] = {one.name for one in facts.unrun if one.state == state}
     names["parked"] = {one.name for one in facts.held if one.parked}
-    names["late"] = {one.name for one in facts.slow if one.late is not None}
+    names["late"] = {one.name for one in facts.slow if one.late is not None or one.waits is not None}
     names["slow"] = {one.name for one in facts.slow}
     names["recovered"] = {one.name for one in facts.recovered}
     names["paused"] = {one.name for one in facts.held if not one.parked}
@@ -384,6 +385,8 @@ def _slow_row(one: Slow) -> Row:
     parts = []
     if one.late is not None:
         parts.append(f"started up to {brief(one.late, 2)} late")
+    if one.waits is not None:
+        parts.append(f"due for {brief(one.waits, 2)}, and has not started")
     if one.took is not None:
         usual = f", usually {brief(one.usual, 2)}" if one.usual is not None else ""
         parts.append(f"took up to {brief(one.took, 2)}{usual}")

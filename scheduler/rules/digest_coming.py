@@ -26,11 +26,12 @@ def worth_a_word(
         why.append("its first run")
     if spec.kind == "long":
         why.append("long")
-    why.extend(filter(None, (_blackout(spec, fire_time), dst_note(spec, fire_time))))
+    why.extend(filter(None, (blackout_note(spec, fire_time), dst_note(spec, fire_time))))
     return (fire_time, ", ".join(why)) if why else None
 
 
-def _blackout(spec: ScheduleSpec, fire_time: dt.datetime) -> str:
+def blackout_note(spec: ScheduleSpec, fire_time: dt.datetime) -> str:
+    """What a blackout does to this fire time, for people; "" when nothing."""
     if spec.blackout is None:
         return ""
     found = blackout_at(spec.blackout, spec.calendars, spec.timezone, fire_time)

@@ -101,6 +101,9 @@ class KindEntry(Sheet):
     max_running: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         default=None, description="No more tasks of this kind at once."
     )
+    isolation: Literal["warm", "fork"] | None = Field(
+        default=None, description="One process for many tasks (warm), or a new one for each (fork)."
+    )
 
 
 class KindsEntry(Sheet):

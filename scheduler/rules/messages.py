@@ -41,12 +41,21 @@ class Message:
     content: dict[str, Any]
 
 
-def messages_to(contact: Contact, letter: Letter, *, key: str, about: str) -> list[Message]:
+def messages_to(contact: Contact, letter: Letter, *, key: str, about: str, origin: str = "") -> list[Message]:
     """One message for each way to the contact.
 
     `key` names what is told, such as `digest:ops-morning:2026-11-23T06:30Z`: the same key to the same contact is the
-    same message, however often it is made.
+    same message, however often it is made. `origin` names who tells it: mail servers drop what another service, with
+    the same key and sender, seems to have sent before.
     """
+
+    def mark(key: str, channel: str) -> str:
+        return message_id(f"{origin}{_key(key, contact, channel)}")
+
+    def message(channel: str, address: dict[str, Any], content: dict[str, Any]) -> Message:
+        whole = _key(key, contact, channel)
+        return Message(whole, mark(key, channel), about, channel, contact.name, address, content)
+
     messages = []
     if contact.email:
         content = {
@@ -55,16 +64,16 @@ def messages_to(contact: Contact, letter: Letter, *, key: str, about: str) -> li
             "html": letter.html,
             "pictures": {name: base64.b64encode(png).decode() for name, png in letter.pictures.items()},
             "headers": dict(letter.headers),
-            "replies_to": [message_id(_key(earlier, contact, "email")) for earlier in letter.replies_to],
+            "replies_to": [mark(earlier, "email") for earlier in letter.replies_to],
         }
-        messages.append(_message(contact, "email", {"to": list(contact.email)}, content, key, about))
+        messages.append(message("email", {"to": list(contact.email)}, content))
     if contact.webhook:
         told = {"summary": letter.subject, "text": letter.text, **letter.payload}
-        payload = {**told, "message_id": message_id(_key(key, contact, "webhook"))}
-        messages.append(_message(contact, "webhook", _address(contact.webhook), payload, key, about))
+        payload = {**told, "message_id": mark(key, "webhook")}
+        messages.append(message("webhook", _address(contact.webhook), payload))
     if contact.slack:
         text = letter.chat or letter.subject
-        messages.append(_message(contact, "slack", _address(contact.slack), {"text": text}, key, about))
+        messages.append(message("slack", _address(contact.slack), {"text": text}))
     return messages
 
 
@@ -75,13 +84,6 @@ def _address(hook: Hook) -> dict[str, Any]:
 def message_id(key: str) -> str:
     """What marks a message in all its copies: the left half of a Message-ID, or a webhook's delivery id."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:40]
-
-
-def _message(
-    contact: Contact, channel: str, address: dict[str, Any], content: dict[str, Any], key: str, about: str
-) -> Message:
-    whole = _key(key, contact, channel)
-    return Message(whole, message_id(whole), about, channel, contact.name, address, content)
 
 
 def _key(key: str, contact: Contact, channel: str) -> str:

@@ -208,6 +208,11 @@ class Digest(Frozen):
     owners: tuple[str, ...] = ()
 
 
+Isolation = Literal["warm", "fork"]
+ISOLATION: dict[str, Isolation] = {"scheduled": "warm", "long": "fork", "adhoc": "warm"}
+"""How a kind's tasks are kept apart unless the file says it: one process for many, or one each."""
+
+
 class KindSpec(Frozen):
     """A kind of task: its queue, and its limits unless the schedule or the task function sets others."""
 
@@ -216,6 +221,7 @@ class KindSpec(Frozen):
     timeout: Timeout
     warn_after: dt.timedelta | None = None
     max_running: int | None = None
+    isolation: Isolation | None = None  # None in what was stored before there was a choice: as ISOLATION has it
 
 
 # What may change without touching occurrences already planned.

@@ -43,6 +43,15 @@ STATES: tuple[str, ...] = (
 FINAL: frozenset[str] = frozenset(STATES) - frozenset(NEXT)
 UNFINISHED: frozenset[str] = frozenset(NEXT)
 
+# Why a task ended so, in one word, beside the sentence for people; docs/operations.md tells them all.
+REASON_CODES: dict[str, frozenset[str]] = {
+    FAILED: frozenset({"error", "timeout", "worker_lost", "poison"}),
+    SKIPPED: frozenset({"overlap", "paused", "blackout", "parked"}),
+    MISSED: frozenset({"late", "too_old", "superseded", "too_many"}),
+    CANCELLED: frozenset({"cancelled", "stopped", "replaced", "edited", "removed"}),
+    LOST: frozenset({"worker_lost"}),
+}
+
 # How an attempt can end.
 TIMED_OUT = "timed_out"
 OUTCOMES: tuple[str, ...] = (SUCCEEDED, FAILED, TIMED_OUT, LOST, CANCELLED)

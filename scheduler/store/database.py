@@ -8,16 +8,15 @@ PostgreSQL: nothing waits without end, whether for a lock, an answer, or a serve
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import psycopg
-from psycopg.abc import PQGen
 from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -25,18 +24,13 @@ from sqlalchemy.orm import Session
 
 from scheduler.errors import DatabaseAway, SettingFault
 
+if TYPE_CHECKING:
+    from scheduler.store.postgres import PatientConnection
+
 SQLITE_WAIT_MS = 15_000  # how long a writer waits for the one before it
-# A server that is gone without a word (its host died, a firewall forgot the connection) is noticed within 25 s, whether
-# an answer is awaited or a request is not even acknowledged; the system's own patience is 15 minutes to two hours.
-POSTGRES_CONNECTION = {
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 25_000,  # milliseconds; Linux only, elsewhere ignored
-}
-
-
-Result = TypeVar("Result")
+SQLITE_SOON = 5.0  # seconds of that in which it looks often
+SQLITE_LOOKS = 0.0003, 0.002  # seconds between two looks, by luck: else two that wait would look in step
+READ_ONLY = "25006"  # read_only_sql_transaction
 
 
 @dataclass(frozen=True)
@@ -58,24 +52,6 @@ class Limits:
             "idle_in_transaction_session_timeout": self.idle,
         }
         return " ".join(f"-c {name}={round(seconds * 1000)}" for name, seconds in limits.items())
-
-
-class _Connection(psycopg.Connection[Any]):
-    """A connection that does not wait for an answer without end. Keepalives do not help where the other side's system
-    still acknowledges all, and its process is mute."""
-
-    answers_within: float | None = None
-
-    def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
-        timeout = self.answers_within if timeout is None else timeout
-        began = time.monotonic()
-        try:
-            return super().wait(gen, interval, timeout)
-        except psycopg.OperationalError as error:
-            if timeout is None or time.monotonic() - began < timeout:
-                raise
-            self.close()  # what comes late must not be read as the answer to something else
-            raise psycopg.OperationalError(f"no answer within {timeout:g} s") from error
 
 
 class Database:
@@ -119,7 +95,7 @@ class Database:
                 return
             for limit in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
                 session.execute(text(f"SET LOCAL {limit} = 0"))
-            connection = cast("_Connection", session.connection().connection.driver_connection)
+            connection = cast("PatientConnection", session.connection().connection.driver_connection)
             connection.answers_within = None
             yield session
             connection.answers_within = self.limits.answer
@@ -145,7 +121,13 @@ class Database:
         except (DBAPIError, PoolTimeout) as error:
             if not is_away(error):
                 raise
-            raise DatabaseAway(f"The database at {self.place} does not answer: {_first_line(error)}") from error
+            if is_read_only(error):
+                self.engine.dispose()  # after a failover the next connection may find the new primary
+            raise self.away(error) from error
+
+    def away(self, error: BaseException) -> DatabaseAway:
+        """What to raise when SQL did not answer."""
+        return DatabaseAway(f"The database at {self.place} does not answer: {_first_line(error)}")
 
     def _create_engine(self, pooled: bool) -> Engine:
         try:
@@ -173,13 +155,17 @@ class Database:
             raise SettingFault(f"The folder for the database cannot be made: {error}") from error
 
     def _connect_args(self, url: URL) -> dict[str, Any]:
+        from scheduler.store.postgres import POSTGRES_CONNECTION
+
         given = url.query.get("options", "")
         given = given if isinstance(given, str) else " ".join(given)  # after ours: what the URL says counts
         options = f"{self.limits.options} {given}".strip()
         return {**POSTGRES_CONNECTION, "connect_timeout": self.limits.connect, "options": options}
 
-    def _connect(self, dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> _Connection:
-        connection = _Connection.connect(*arguments, **options)
+    def _connect(self, dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> PatientConnection:
+        from scheduler.store.postgres import PatientConnection  # here: psycopg takes 9 MB, which SQLite can do without
+
+        connection = PatientConnection.connect(*arguments, **options)
         connection.answers_within = self.limits.answer
         return connection
 
@@ -209,16 +195,43 @@ def _execute_patiently(connection: Any, statement: str) -> None:
 
 
 def _begin_sqlite(connection: Any) -> None:
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    if connection.get_execution_options().get("reading", False):
+        connection.exec_driver_sql("BEGIN")
+    elif not begin_soon(connection.connection.driver_connection):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def begin_soon(connection: sqlite3.Connection) -> bool:
+    """Begin to write as soon as the writer before has ended; False when it has not within some seconds.
+
+    SQLite's own wait looks less and less often, every 100 ms in the end, while a write of ours takes one or two.
+    """
+    until = time.monotonic() + SQLITE_SOON
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return True
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    return False
+            time.sleep(random.uniform(*SQLITE_LOOKS))
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {SQLITE_WAIT_MS}")
 
 
 def is_away(error: SQLAlchemyError) -> bool:
-    """Whether SQL itself failed to answer or could not go on (down, locked, full, a lost deadlock), as opposed to a
-    statement it refused."""
-    if isinstance(error, PoolTimeout):
+    """Whether SQL itself failed to answer or could not go on (down, locked, full, a lost deadlock, read-only), as
+    opposed to a statement it refused."""
+    if isinstance(error, PoolTimeout | OperationalError) or is_read_only(error):
         return True
-    return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether it is a PostgreSQL that takes no writes: a standby, since a failover that moved on, or made so."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) == READ_ONLY
 
 
 def _first_line(error: BaseException) -> str:

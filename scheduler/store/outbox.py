@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.rules.messages import Message
 from scheduler.store.mail_tables import GIVEN_UP, SENT, WAITING, OutboxMessage
+from scheduler.store.tables import Revision
 from scheduler.store.types import micros, sql_now
 
 LEASE = dt.timedelta(minutes=5)  # longer than the slowest server may take (notify/mail.py: LONGEST_SECONDS)
@@ -32,6 +33,13 @@ def queue(session: Session, messages: Sequence[Message]) -> list[str]:
     statement = dialect.insert(OutboxMessage).on_conflict_do_nothing().returning(OutboxMessage.key)
     rows = [{**vars(message), "created_at": sql_now(), "next_try_at": sql_now()} for message in messages]
     return [key for row in rows for key in session.execute(statement.values(**row)).scalars()]
+
+
+def origin(session: Session) -> str:
+    """What tells our messages from those of every other installation, also of this one made anew: alert 1 of each has
+    the same key. It is the moment at which the first file was taken, to the microsecond."""
+    first = session.execute(select(Revision.accepted_at).order_by(Revision.id).limit(1)).scalar()
+    return "" if first is None else f"{first.isoformat()}/"
 
 
 @dataclass(frozen=True)
@@ -155,6 +163,29 @@ def counts(session: Session, now: dt.datetime) -> Counts:
         )
     ).scalar_one()
     return Counts(waiting, None if since is None else now - since, given_up, last_error)
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """A message that was not delivered."""
+
+    contact: str
+    why: str
+
+
+def newest_given_up(session: Session, now: dt.datetime) -> GivenUp | None:
+    """Of the last 24 h."""
+    row = session.execute(
+        select(OutboxMessage.contact, OutboxMessage.last_error)
+        .where(
+            OutboxMessage.created_at > now - 3 * GIVE_UP_AFTER,
+            OutboxMessage.state == GIVEN_UP,
+            OutboxMessage.next_try_at > now - dt.timedelta(hours=24),
+        )
+        .order_by(OutboxMessage.next_try_at.desc(), OutboxMessage.id.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else GivenUp(row.contact, row.last_error or "no reason told")
 
 
 def forget_old(session: Session) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, or_, select, text, true, type_coerce, update
+from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, func, or_, select, text, true, type_coerce, update
 from sqlalchemy.orm import Session, aliased
 
 from scheduler.rules.states import SUCCEEDED
@@ -15,6 +15,7 @@ from scheduler.store.tables import Revision, Schedule, Task
 from scheduler.store.types import sql_now
 
 LOCK = 0x72715F6170  # of those who apply a file or change a pause, on PostgreSQL; any number that only we use
+LOOKED_BACK = 2
 PAUSED_STEP = dt.timedelta(seconds=30)  # how often the fire times that pass during a pause are written down
 
 
@@ -50,29 +51,43 @@ def by_name(session: Session, name: str, *, lock: bool = False) -> Schedule | No
     return session.scalars(query.with_for_update() if lock else query).first()
 
 
-def recent_runs(session: Session, most: int) -> list[tuple[str, dt.timedelta]]:
-    """How long the last `most` runs of each schedule took, by its name; of those that succeeded at the first attempt,
-    since another's time has the waiting before a retry in it.
+def kind_of() -> ColumnElement[str]:
+    """The kind that a schedule has now: together with its id and a state it finds its runs by an index, in the order
+    in which they ended."""
+    return func.coalesce(Schedule.spec["kind"].as_string(), "scheduled")
 
-    Each schedule's runs are read backwards by the index of its tasks: the cost does not grow with history.
+
+def recent_runs(session: Session, most: int) -> list[tuple[str, dt.timedelta]]:
+    """How long the last `most` runs of each schedule that succeeded took, by its name; of those that did so at the
+    first attempt, since another's time has the waiting before a retry in it.
+
+    Each schedule's runs are read backwards by an index, LOOKED_BACK for each that is wanted: the cost does not grow
+    with history, also where hardly a run succeeds at once.
     """
     run = aliased(Task)
-    took = (type_coerce(run.finished_at, BigInteger) - type_coerce(run.started_at, BigInteger)).label("took")
     newest = (
-        select(run.id, took)
-        .where(run.schedule_id == Schedule.id, run.state == SUCCEEDED, run.attempt == 1)
-        .order_by(run.id.desc())
-        .limit(most)
+        select(run.id)
+        .where(
+            *(run.schedule_id == Schedule.id, run.state == SUCCEEDED, run.kind == kind_of()),
+            run.finished_at.is_not(None),
+        )
+        .order_by(run.finished_at.desc(), run.id.desc())
+        .limit(most * LOOKED_BACK)
         .correlate(Schedule)
     )
+    lasted = type_coerce(Task.finished_at, BigInteger) - type_coerce(Task.started_at, BigInteger)
+    query = select(Schedule.name, lasted, Task.attempt).select_from(Schedule).where(Schedule.retired_at.is_(None))
     if session.get_bind().dialect.name == "postgresql":
         runs = newest.lateral()
-        query = select(Schedule.name, runs.c.took).join(runs, true())
+        query = query.join(runs, true()).join(Task, Task.id == runs.c.id)
     else:  # SQLite knows no LATERAL
-        of_task = type_coerce(Task.finished_at, BigInteger) - type_coerce(Task.started_at, BigInteger)
-        query = select(Schedule.name, of_task).join(Task, Task.id.in_(newest.with_only_columns(run.id)))
-    found = session.execute(query.where(Schedule.retired_at.is_(None))).all()
-    return [(name, dt.timedelta(microseconds=micros)) for name, micros in found]
+        query = query.join(Task, Task.id.in_(newest))
+    found: dict[str, list[dt.timedelta]] = {}
+    for name, micros, attempt in session.execute(query.order_by(Task.finished_at.desc(), Task.id.desc())):
+        runs_of_it = found.setdefault(name, [])
+        if attempt == 1 and len(runs_of_it) < most:
+            runs_of_it.append(dt.timedelta(microseconds=micros))
+    return [(name, took) for name, runs_of_it in found.items() for took in runs_of_it]
 
 
 def to_plan(session: Session, before: dt.datetime, moment: dt.datetime, limit: int) -> list[Schedule]:

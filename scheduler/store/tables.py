@@ -1,5 +1,5 @@
 """The tables: schedules and their revisions, tasks and their attempts, logs, artifacts, and the parts that tick. Those
-of mail stand in mail_tables.py.
+of mail stand in mail_tables.py, those of users in access_tables.py.
 
 Every change here needs a migration (store/migrations/versions); a test holds the two together.
 """
@@ -21,28 +21,40 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from scheduler.rules.states import FINAL, KINDS, ORIGINS, OUTCOMES, RUNNING, STATES, UNFINISHED
+from scheduler.store.access_tables import ApiToken, AuditLine, IdempotencyKey, User, WebSession
 from scheduler.store.base import Base, BigId, one_of
 from scheduler.store.mail_tables import Alert, DigestIssue, Happening, OutboxMessage
 from scheduler.store.types import FixedJson
 
 __all__ = [
     "Alert",
+    "ApiToken",
     "Artifact",
     "Attempt",
+    "AuditLine",
     "Base",
     "DigestIssue",
     "Gap",
     "Happening",
+    "IdempotencyKey",
     "LogChunk",
     "OutboxMessage",
     "Part",
     "Revision",
     "Schedule",
     "Task",
+    "User",
+    "WebSession",
 ]
 
 PLANNED_FOR_EVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 """`Schedule.planned_until` of a schedule that has no fire time left."""
+
+
+def _of_ended(name: str, *columns: str) -> Index:
+    """An index on ended tasks alone. A question that is to be answered by it says `finished_at IS NOT NULL` too."""
+    is_ended = text("finished_at IS NOT NULL")
+    return Index(name, *columns, sqlite_where=is_ended, postgresql_where=is_ended)
 
 
 class Revision(Base):
@@ -163,8 +175,7 @@ class Task(Base):
         # The keeper and the status page ask for unfinished rows; history does not slow them.
         Index(
             "ix_task_unfinished",
-            "state",
-            "due_at",
+            *("state", "due_at", "id", "kind", "schedule_id"),
             sqlite_where=text(one_of("state", UNFINISHED)),
             postgresql_where=text(one_of("state", UNFINISHED)),
         ),
@@ -175,10 +186,30 @@ class Task(Base):
             sqlite_where=text(one_of("state", UNFINISHED)),
             postgresql_where=text(one_of("state", UNFINISHED)),
         ),
-        Index("ix_task_kind_id", "kind", "id"),
+        # Those that wait for a place among their kind: each end of a task of it asks for the first of them.
+        Index(
+            "ix_task_waiting",
+            *("kind", "id"),
+            sqlite_where=text("reason_code = 'waiting'"),
+            postgresql_where=text("reason_code = 'waiting'"),
+        ),
         Index("ix_task_state_id", "state", "id"),
-        Index("ix_task_schedule_id_id", "schedule_id", "id"),
-        Index("ix_task_finished_at", "finished_at"),
+        # Whole, since those who withdraw the waiting tasks of a schedule find them by it as well.
+        Index(
+            "ix_task_schedule_state",
+            *("schedule_id", "state", "kind", "finished_at", "id"),
+            sqlite_where=text("schedule_id IS NOT NULL"),
+            postgresql_where=text("schedule_id IS NOT NULL"),
+        ),
+        # History. A task comes into these once, when it ends; on PostgreSQL every change writes to all that have it.
+        # The first holds all that a digest and the counts need: a day of history is read without a look at its rows.
+        _of_ended(
+            "ix_task_ended",
+            *("finished_at", "id", "schedule_id", "kind", "state", "attempt", "started_at", "due_at", "task"),
+            "reason_code",
+        ),
+        _of_ended("ix_task_ended_kind", "kind", "state", "finished_at", "id"),
+        _of_ended("ix_task_ended_of_schedule", "schedule_id", "id"),
         # An id is never given twice, also when the newest row was a forecast and is deleted: Redis may still know it.
         {"sqlite_autoincrement": True},
     )

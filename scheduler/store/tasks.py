@@ -8,11 +8,32 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Insert,
+    Integer,
+    Row,
+    String,
+    Update,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.states import (
@@ -28,7 +49,7 @@ from scheduler.rules.states import (
     UNFINISHED,
     sources_of,
 )
-from scheduler.store.tables import Attempt, Gap, LogChunk, Task
+from scheduler.store.tables import Attempt, Gap, LogChunk, Schedule, Task
 from scheduler.store.types import micros, sql_now
 
 WAITING = "waiting"  # the reason code of a task that is due and waits for its lane
@@ -43,19 +64,37 @@ def move(
     A task that someone else moved first meets nothing and is not in the answer: the row count says who won. The
     answer has each task's id, then the columns of `returning`. The caller commits.
     """
+    return list(session.execute(_moving(new, *conditions, returning=returning, **values)))
+
+
+def _moving(
+    new: str, *conditions: ColumnElement[bool], returning: Sequence[Any] = (), **values: Any
+) -> ReturningUpdate[Any]:
+    """The statement of `move`."""
     if new in FINAL:
         values.setdefault("finished_at", sql_now())
-        values.setdefault("lease_until", None)
+        values.setdefault("lease_until", null())
     if new != RUNNING:
-        values["slot"] = None
-    change = (
+        values["slot"] = null()
+    return (
         update(Task)
-        .where(*conditions, Task.state.in_(sources_of(new)))
+        .where(*conditions, Task.state.in_(fixed(*sources_of(new))))
         .values(state=new, **values)
         .returning(Task.id, *returning)
         .execution_options(synchronize_session=False)
     )
-    return list(session.execute(change))
+
+
+def fixed(*words: str) -> list[ColumnElement[str]]:
+    """Words of ours, such as states, that stand in a statement as they are, not as parameters: without them in the text
+    neither database sees that an index on some states will do, once the statement is prepared."""
+    return [literal_column(f"'{word}'", String) for word in words]
+
+
+_RUNNING = fixed(RUNNING)[0]
+_WAITS = fixed(PLANNED, QUEUED, RETRYING)
+_UNFINISHED = fixed(*sorted(UNFINISHED))
+_WAITING = fixed(WAITING)[0]
 
 
 # --- planning -------------------------------------------------------------------------------------------------------
@@ -77,16 +116,16 @@ def add_gap(session: Session, schedule_id: int, first: dt.datetime, last: dt.dat
     )
 
 
-def withdraw_forecast(session: Session, schedule_ids: Sequence[int], after: dt.datetime) -> list[int]:
-    """Delete the rows that only foretold fire times later than `after`; their ids."""
-    withdrawn: list[int] = []
+def withdraw_forecast(session: Session, schedule_ids: Sequence[int], after: dt.datetime) -> list[tuple[int, int, str]]:
+    """Delete the rows that only foretold fire times later than `after`; their jobs, (task id, attempt, queue) each."""
+    withdrawn: list[tuple[int, int, str]] = []
     for some in _batches(schedule_ids):
         statement = (
             Task.__table__.delete()  # type: ignore[attr-defined]
             .where(Task.schedule_id.in_(some), Task.state == PLANNED, Task.fire_time > after, Task.attempt == 0)
-            .returning(Task.id)
+            .returning(Task.id, Task.queue)
         )
-        withdrawn.extend(session.execute(statement).scalars())
+        withdrawn.extend((row.id, 1, row.queue) for row in session.execute(statement))
     return withdrawn
 
 
@@ -152,7 +191,7 @@ class Claimed:
 
 
 # The columns of a task that its worker is told.
-_TOLD = (
+TOLD = (
     Task.kind,
     Task.task,
     Task.args,
@@ -182,46 +221,79 @@ def claim(
     taken, or as many of its kind run as may (see `why_refused`). Two claims of one lane, or of one slot, at the same
     moment: the unique index refuses the second with IntegrityError, which the caller reads as a taken lane.
     """
-    rows = move(
-        session,
+    parameters = claim_parameters(task_id, attempt, token=token, worker=worker, host=host, pid=pid, lease=lease)
+    rows = list(session.execute(claiming(), parameters))
+    if not rows:
+        return None
+    session.execute(beginning(), parameters)
+    return _claimed(rows[0], attempt, token)
+
+
+def claim_parameters(
+    task_id: int, attempt: int, *, token: str, worker: str, host: str, pid: int, lease: dt.timedelta
+) -> dict[str, Any]:
+    """What `claiming` and `beginning` are executed with."""
+    return {
+        "the_task": task_id,
+        "the_attempt": attempt,
+        "attempt_before": attempt - 1,
+        "the_token": token,
+        "the_worker": worker,
+        "the_host": host,
+        "the_pid": pid,
+        "lease_micros": lease // dt.timedelta(microseconds=1),
+    }
+
+
+@cache
+def claiming() -> ReturningUpdate[Any]:
+    """The statement of a claim; the row has the id and `TOLD`. Made once: to put it together takes longer than all
+    else of a claim."""
+    return _moving(
         RUNNING,
-        Task.id == task_id,
-        Task.attempt == attempt - 1,
+        Task.id == bindparam("the_task", type_=BigInteger),
+        Task.attempt == bindparam("attempt_before", type_=Integer),
         Task.stop_requested_at.is_(None),
         Task.due_at <= sql_now(),  # Redis may be an older copy, or its clock ahead: never early is held here
         or_(Task.attempt > 0, Task.start_by.is_(None), Task.start_by >= sql_now()),
         ~_lane_taken(),
         or_(_MAX_RUNNING.is_(None), _running_of_kind() < _MAX_RUNNING),
-        returning=_TOLD,
-        attempt=attempt,
-        token=token,
-        worker=worker,
-        lease_until=sql_now() + micros(lease),
+        returning=TOLD,
+        attempt=bindparam("the_attempt", type_=Integer),
+        token=bindparam("the_token", type_=String),
+        worker=bindparam("the_worker", type_=String),
+        lease_until=sql_now() + bindparam("lease_micros", type_=BigInteger),
         slot=case((_MAX_RUNNING.is_not(None), _lowest_free_slot())),
         queued_at=func.coalesce(Task.queued_at, sql_now()),  # the dispatcher's mark may come too late
         started_at=func.coalesce(Task.started_at, sql_now()),
-        reason_code=None,
-        reason=None,
-        progress=None,
+        reason_code=null(),
+        reason=null(),
+        progress=null(),
     )
-    if not rows:
-        return None
-    session.execute(
-        insert(Attempt).values(
-            task_id=task_id, number=attempt, token=token, worker=worker, host=host, pid=pid, started_at=sql_now()
-        )
+
+
+@cache
+def beginning() -> Insert:
+    """The statement that writes the attempt of a claim."""
+    return insert(Attempt).values(
+        task_id=bindparam("the_task", type_=BigInteger),
+        number=bindparam("the_attempt", type_=Integer),
+        token=bindparam("the_token", type_=String),
+        worker=bindparam("the_worker", type_=String),
+        host=bindparam("the_host", type_=String),
+        pid=bindparam("the_pid", type_=Integer),
+        started_at=sql_now(),
     )
-    return _claimed(rows[0], attempt, token)
 
 
 def claim_again(session: Session, task_id: int, attempt: int, token: str, lease: dt.timedelta) -> Claimed | None:
     """A claim that went through although its reply was lost, read back; None when its lease is over by now."""
     if renew(session, task_id, token, lease) is None:
         return None
-    return _claimed(session.execute(select(Task.id, *_TOLD).where(Task.id == task_id)).one(), attempt, token)
+    return _claimed(session.execute(select(Task.id, *TOLD).where(Task.id == task_id)).one(), attempt, token)
 
 
-def _claimed(row: Row[Any], attempt: int, token: str) -> Claimed:
+def _claimed(row: Any, attempt: int, token: str) -> Claimed:
     return Claimed(
         row.id,
         attempt,
@@ -238,13 +310,14 @@ def _claimed(row: Row[Any], attempt: int, token: str) -> Claimed:
     )
 
 
+@cache
 def _lane_taken() -> ColumnElement[bool]:
     """Whether another task of the same lane runs, or of the same schedule waits between two attempts."""
     other = aliased(Task)
     between_attempts = and_(
         other.schedule_id == Task.schedule_id,
         other.attempt > 0,
-        other.state.in_((RETRYING, QUEUED)),
+        other.state.in_(fixed(RETRYING, QUEUED)),
         other.id < Task.id,
     )
     return exists(
@@ -252,8 +325,9 @@ def _lane_taken() -> ColumnElement[bool]:
         .where(
             other.lane == Task.lane,
             other.id != Task.id,
-            other.state.in_(UNFINISHED),
-            or_(other.state == RUNNING, between_attempts),
+            other.state.in_(fixed(QUEUED, RETRYING, RUNNING)),
+            other.state.in_(_UNFINISHED),  # word for word as the lane's index has it, else SQLite does not take it
+            or_(other.state == _RUNNING, between_attempts),
         )
         .correlate(Task)
     )
@@ -262,29 +336,31 @@ def _lane_taken() -> ColumnElement[bool]:
 _MAX_RUNNING = Task.policy["max_running"].as_integer()  # NULL: no limit
 
 
+@cache
 def _running_of_kind() -> ColumnElement[int]:
     """How many tasks of the same kind run, also those that were claimed before the kind had a limit."""
     other = aliased(Task)
-    query = select(func.count(other.id)).where(other.kind == Task.kind, other.state == RUNNING)
+    query = select(func.count(other.id)).where(other.kind == Task.kind, other.state == _RUNNING)
     return query.correlate(Task).scalar_subquery()
 
 
+@cache
 def _lowest_free_slot() -> ColumnElement[int]:
     """1, or the lowest that follows a taken one; no higher than the limit when fewer than the limit run."""
     holder, next_holder, first = aliased(Task), aliased(Task), aliased(Task)
     follows = exists(
         select(next_holder.id)
-        .where(next_holder.kind == Task.kind, next_holder.state == RUNNING, next_holder.slot == holder.slot + 1)
+        .where(next_holder.kind == Task.kind, next_holder.state == _RUNNING, next_holder.slot == holder.slot + 1)
         .correlate(Task, holder)
     )
     after_a_taken_one = (
         select(func.min(holder.slot) + 1)
-        .where(holder.kind == Task.kind, holder.state == RUNNING, holder.slot.is_not(None), ~follows)
+        .where(holder.kind == Task.kind, holder.state == _RUNNING, holder.slot.is_not(None), ~follows)
         .correlate(Task)
         .scalar_subquery()
     )
     first_is_taken = exists(
-        select(first.id).where(first.kind == Task.kind, first.state == RUNNING, first.slot == 1).correlate(Task)
+        select(first.id).where(first.kind == Task.kind, first.state == _RUNNING, first.slot == 1).correlate(Task)
     )
     return case((first_is_taken, after_a_taken_one), else_=1)
 
@@ -349,7 +425,7 @@ def _busy(session: Session, task_id: int, row: Row[Any]) -> Refusal | None:
     between_attempts = and_(
         Task.schedule_id == row.schedule_id,
         Task.attempt > 0,
-        Task.state.in_((RETRYING, QUEUED)),
+        Task.state.in_(fixed(RETRYING, QUEUED)),
         Task.id < task_id,
     )
     holder = session.execute(
@@ -357,10 +433,10 @@ def _busy(session: Session, task_id: int, row: Row[Any]) -> Refusal | None:
         .where(
             Task.lane == row.lane,
             Task.id != task_id,
-            Task.state.in_(UNFINISHED),
-            or_(Task.state == RUNNING, between_attempts),
+            Task.state.in_(_UNFINISHED),
+            or_(Task.state == _RUNNING, between_attempts),
         )
-        .order_by(case((Task.state == RUNNING, 0), else_=1), Task.id)
+        .order_by(case((Task.state == _RUNNING, 0), else_=1), Task.id)
         .limit(1)
     ).first()
     if row.lane is None or holder is None:
@@ -374,7 +450,8 @@ def _busy(session: Session, task_id: int, row: Row[Any]) -> Refusal | None:
             Task.id < task_id,
             Task.attempt == 0,
             Task.reason_code == WAITING,
-            Task.state.in_((PLANNED, QUEUED)),
+            Task.state.in_(fixed(PLANNED, QUEUED)),
+            Task.state.in_(_UNFINISHED),
         )
     ).scalar_one()
     same_schedule = holder.schedule_id == row.schedule_id
@@ -385,7 +462,7 @@ def put_off(session: Session, task_id: int, due_at: dt.datetime, reason: str) ->
     """Let a task that is due wait until `due_at`: its lane is taken, or its kind full. Its state stays."""
     statement = (
         update(Task)
-        .where(Task.id == task_id, Task.state.in_((PLANNED, QUEUED, RETRYING)))
+        .where(Task.id == task_id, Task.state.in_(_WAITS))
         .values(due_at=due_at, reason_code=WAITING, reason=reason)
         .returning(Task.id)
         .execution_options(synchronize_session=False)
@@ -402,14 +479,13 @@ def waiting_for_lane(session: Session, task_id: int) -> list[WaitingJob]:
 def waiting_for_slot(session: Session, task_id: int) -> list[WaitingJob]:
     """The tasks that wait only for fewer of their kind to run, which this task was of; the same way."""
     kind = select(Task.kind).where(Task.id == task_id).scalar_subquery()
-    # Not by the index on the kind: SQLite would read the kind's whole history for its few that wait.
-    return _waiting(session, Task.kind.concat("") == kind, _MAX_RUNNING.is_not(None), ~_lane_taken())
+    return _waiting(session, Task.kind == kind, _MAX_RUNNING.is_not(None), ~_lane_taken())
 
 
 def _waiting(session: Session, *conditions: ColumnElement[bool]) -> list[WaitingJob]:
     rows = session.execute(
         select(Task.id, Task.attempt, Task.queue, Task.due_at, Task.state)
-        .where(*conditions, Task.state.in_((PLANNED, QUEUED, RETRYING)), Task.reason_code == WAITING)
+        .where(*conditions, Task.state.in_(_WAITS), Task.state.in_(_UNFINISHED), Task.reason_code == _WAITING)
         .order_by(Task.id)
         .limit(2)
     )
@@ -515,6 +591,55 @@ def end(
         .execution_options(synchronize_session=False)
     )
     return True
+
+
+@cache
+def ending_plainly() -> ReturningUpdate[Any]:
+    """The statement that ends a task with success where nothing follows from it: nobody waits for its lane, and its
+    schedule has no failures to forget. No row: the attempt no longer holds the task, or something follows; `end` tells
+    which."""
+    waiting = aliased(Task)
+    somebody_waits = exists(
+        select(waiting.id)
+        .where(waiting.lane == Task.lane, waiting.state.in_(_WAITS), waiting.state.in_(_UNFINISHED))
+        .where(waiting.reason_code == _WAITING)
+        .correlate(Task)
+    )
+    has_failures = exists(
+        select(Schedule.id).where(Schedule.id == Task.schedule_id, Schedule.failures_in_a_row > 0).correlate(Task)
+    )
+    return _moving(
+        SUCCEEDED,
+        Task.id == bindparam("the_task", type_=BigInteger),
+        Task.token == bindparam("the_token", type_=String),
+        Task.attempt == bindparam("the_attempt", type_=Integer),
+        Task.state == _RUNNING,
+        Task.lease_until >= sql_now(),
+        ~somebody_waits,
+        ~has_failures,
+        lease_until=null(),
+        result=bindparam("the_result", type_=Task.result.type),
+        result_kind=bindparam("the_result_kind", type_=String),
+        error=null(),
+    )
+
+
+@cache
+def attempt_ending_plainly() -> Update:
+    """The statement that ends the attempt along with it."""
+    return (
+        update(Attempt)
+        .where(
+            Attempt.task_id == bindparam("the_task", type_=BigInteger),
+            Attempt.number == bindparam("the_attempt", type_=Integer),
+        )
+        .values(
+            ended_at=sql_now(),
+            outcome=literal_column(f"'{SUCCEEDED}'", String),
+            peak_memory=bindparam("the_peak_memory", type_=BigInteger),
+        )
+        .execution_options(synchronize_session=False)
+    )
 
 
 def skip(session: Session, conditions: Sequence[ColumnElement[bool]], code: str, reason: str) -> list[int]:

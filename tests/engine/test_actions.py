@@ -199,6 +199,30 @@ def test_what_does_not_exist_is_not_run(database: Database, actions: Actions, na
     assert states(database) == []
 
 
+def test_a_function_whose_module_cannot_be_imported_is_not_run_and_that_is_said(
+    database: Database, actions: Actions
+) -> None:
+    in_force(database)
+
+    with pytest.raises(NotFound) as missing:
+        actions.run("feed", {}, Catalogue({}, {"tasks.feeds": "ValueError: tasks.feeds.feed: retry is 3"}))
+
+    assert str(missing.value) == (
+        'There is no schedule and no task function "feed". '
+        "It may stand in a module that cannot be imported: tasks.feeds (ValueError: tasks.feeds.feed: retry is 3)"
+    )
+
+
+def test_a_function_that_asks_for_a_kind_that_is_not_there_is_refused(database: Database, actions: Actions) -> None:
+    in_force(database)
+    odd = Catalogue({"odd": TaskFunction("odd", lambda: None, kind="huge")})
+
+    with pytest.raises(Refused) as refused:
+        actions.run("odd", {}, odd)
+
+    assert str(refused.value) == 'Task function "odd" asks for kind "huge"; there are scheduled, long, adhoc'
+
+
 def test_arguments_that_do_not_fit_are_refused_at_once(database: Database, actions: Actions) -> None:
     in_force(database)
 
@@ -358,6 +382,7 @@ def test_a_pause_takes_the_forecast_back_and_skips_what_has_not_started(
 
     actions.pause("nightly", "partner is down")
 
+    assert room.waiting_ids() == set()
     skipped = task_of(database, queued)
     assert (skipped.state, skipped.reason) == (SKIPPED, "paused by jana: partner is down")
     assert {task_id: task_of(database, task_id).state for task_id in kept} == kept

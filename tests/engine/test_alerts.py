@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, event, select, update
 
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.cli.screens import status_screen
 from scheduler.clock import iso, utc_now
-from scheduler.engine import alerts as engine_alerts
+from scheduler.engine.alert_levels import levels_of
 from scheduler.engine.alerts import Alerts, forget_old
 from scheduler.engine.file_watch import FileWatch
+from scheduler.engine.keeper import Keeper
 from scheduler.engine.outcomes import Held, end_badly, end_well
-from scheduler.engine.parts import Keeper
 from scheduler.engine.pauses import release
 from scheduler.engine.planner import Planner
 from scheduler.engine.reconcile import Reconcile
 from scheduler.engine.status import status_of
 from scheduler.rules import alerts as rules
 from scheduler.rules.alerts import GATHER
+from scheduler.rules.messages import message_id
 from scheduler.rules.policy import policy_of
 from scheduler.rules.spec import Missed, ScheduleSpec
 from scheduler.rules.states import FAILED, PLANNED, QUEUED, RUNNING, SKIPPED, SUCCEEDED
@@ -31,12 +36,13 @@ from scheduler.settings import Settings
 from scheduler.store import parts, schedules
 from scheduler.store.database import Database
 from scheduler.store.mail_tables import GIVEN_UP, Alert, Happening, OutboxMessage
-from scheduler.store.tables import Attempt, Part, Schedule, Task
+from scheduler.store.tables import Attempt, Part, Revision, Schedule, Task
 from scheduler.store.tasks import AttemptEnd
 from scheduler.task_functions import Catalogue, TaskFunction
 from tests.builders import HOUR, MINUTE, a_revision, a_schedule, a_spec, a_task, at
 from tests.waiting import wait_for
 
+ROOT = Path(__file__).resolve().parents[2]
 SECOND = dt.timedelta(seconds=1)
 REALERT = 4 * HOUR
 BOOM = AttemptEnd(FAILED, "ValueError", "boom\nand more")
@@ -289,6 +295,27 @@ def test_what_has_not_succeeded_by_finish_by_is_late(
     assert [one for one in told(database) if "LATE" in one] == ([expected] if is_late else [])
 
 
+def test_however_many_have_to_finish_by_a_time_they_are_asked_for_at_once(database: Database) -> None:
+    with database.write() as session:
+        revision = a_revision(session).id
+        for number in range(12):
+            spec = a_spec(name=f"s{number:02}", finish_by=dt.time(6 + number % 3), timezone="Europe/Berlin")
+            schedule = a_schedule(session, spec, revision_id=revision)
+            a_task(session, schedule=schedule, fire_time=at("03:30"), state=FAILED)
+            if number % 2:
+                a_task(session, schedule=schedule, state=SUCCEEDED)
+    asked: list[str] = []
+
+    event.listen(database.engine, "before_cursor_execute", lambda *of: asked.append(of[2]))
+    with database.read() as session:
+        levels = levels_of(session, at("12:00"))
+
+    late = [one for one in levels.troubles if one.event == "late"]
+    assert [one.schedule_id for one in late] == [1, 3, 5, 7, 9, 11]
+    assert [one.at for one in late[:3]] == [at("05:00"), at("07:00"), at("06:00")]
+    assert len([one for one in asked if "due(schedule_id, deadline)" in one.replace('"', "")]) == 1
+
+
 def test_where_nothing_was_due_nothing_is_late(database: Database, alerts: Alerts) -> None:
     put_in_force(database, finish_by=dt.time(8))
 
@@ -458,23 +485,55 @@ def test_two_keepers_at_once_tell_once(database: Database) -> None:
     assert one_alert(database).times == 3
 
 
-def test_a_keeper_that_dies_in_the_middle_has_told_nothing_and_lost_nothing(
-    database: Database, alerts: Alerts, monkeypatch: pytest.MonkeyPatch
+def test_another_installation_marks_its_first_alert_differently(database: Database, alerts: Alerts) -> None:
+    """A mail server drops what has a Message-ID that it has seen: alert 1 of the service before must not be it."""
+    marks = []
+    for moment in (at("02:00"), at("02:00") + dt.timedelta(microseconds=1)):
+        end(database, put_in_force(database, name=f"nightly-{len(marks)}"))
+        with database.write() as session:
+            session.execute(update(Revision).values(accepted_at=moment))
+        alerts.step(utc_now() + GATHER)
+        with database.write() as session:
+            [message] = session.scalars(select(OutboxMessage))
+            marks.append((message.key, message.message_id))
+            for table in (OutboxMessage, Alert):
+                session.execute(delete(table))
+
+    (first_key, first), (_, second) = marks
+    assert first_key.endswith(":opened:ops:email")
+    assert first == message_id(f"2026-11-24T02:00:00+00:00/{first_key}")
+    assert first != second
+
+
+@pytest.mark.parametrize(("point", "told_before"), [("alerts.before_commit", 0), ("alerts.after_commit", 1)])
+def test_a_keeper_that_dies_while_it_tells_has_told_all_or_nothing(
+    database: Database, database_url: str, alerts: Alerts, point: str, told_before: int
 ) -> None:
     end(database, put_in_force(database))
+    now = utc_now() + GATHER
+    subjects = ["[jobs] FAILED nightly: ValueError: boom"]
 
-    def dies(*_: Any) -> None:
-        raise KeyboardInterrupt
+    killed = look_in_a_process(database_url, now, f"{point}=kill")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(engine_alerts.happenings, "forget", dies)
-        with pytest.raises(KeyboardInterrupt):
-            alerts.step(utc_now() + GATHER)
-    assert told(database) == []
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert told(database) == subjects[:told_before]
+    alerts.step(now)
+    assert told(database) == subjects
+    assert one_alert(database).times == 1
 
-    alerts.step(utc_now() + GATHER)
 
-    assert told(database) == ["[jobs] FAILED nightly: ValueError: boom"]
+def look_in_a_process(database_url: str, now: dt.datetime, order: str) -> subprocess.CompletedProcess[str]:
+    code = f"""if True:
+        import datetime as dt
+        from scheduler.engine.alerts import Alerts
+        from scheduler.store.database import Database
+        alerts = Alerts(Database({database_url!r}), service="jobs", base_url=None, realert=dt.timedelta(hours=4))
+        alerts.step(dt.datetime.fromisoformat({now.isoformat()!r}))
+    """
+    environment = {**os.environ, "SCHEDULER_POINT": order}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
 
 
 def test_a_storm_is_one_letter(database: Database, alerts: Alerts) -> None:

@@ -440,6 +440,26 @@ def test_what_is_cancelled_is_taken_out_of_redis(database: Database, room: Waiti
     assert room.waiting_ids() == set()
 
 
+@pytest.mark.parametrize(
+    "specs",
+    [
+        pytest.param([a_spec(every=HOUR)], id="edited"),
+        pytest.param([], id="removed"),
+        pytest.param([a_spec(paused=FilePause(paused=True, why="stocktaking"))], id="paused"),
+    ],
+)
+def test_what_was_foretold_is_taken_out_of_redis_at_once(
+    database: Database, room: WaitingRoom, specs: list[ScheduleSpec]
+) -> None:
+    put(database, a_spec())
+    Planner(database, room, HORIZON).step()
+    assert len(room.waiting_ids()) == 1
+
+    put(database, *specs, room=room)
+
+    assert room.waiting_ids() == set()
+
+
 def test_without_redis_the_file_is_taken_all_the_same(database: Database) -> None:
     away = WaitingRoom(connect("redis://127.0.0.1:1/0"))
     put(database, a_spec())

@@ -11,19 +11,21 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from scheduler import context, stop_requested
 from scheduler.broker.keys import SCHEDULED, job_id
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
+from scheduler.engine import child as child_module
 from scheduler.engine.channel import Deadline
 from scheduler.engine.child import Child, ChildPlan
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.policy import TaskPolicy
-from scheduler.rules.states import PLANNED, RETRYING, RUNNING, SUCCEEDED
+from scheduler.rules.states import PLANNED, RETRYING, RUNNING, SKIPPED, SUCCEEDED
 from scheduler.settings import Settings
 from scheduler.store.database import Database
 from scheduler.store.tables import Task
 from scheduler.task_functions import Catalogue, TaskFunction
-from tests.builders import HOUR, MINUTE, a_task
+from tests.builders import HOUR, MINUTE, a_schedule, a_spec, a_task, at
 
 SECOND = dt.timedelta(seconds=1)
 TWO = TaskPolicy(max_running=2)
@@ -50,6 +52,7 @@ class Worker:
         return job
 
     def close(self) -> None:
+        self.child.direct.close()
         self.child.database.close()
         self.child.redis.close()
         for channel in self._channels:
@@ -141,15 +144,145 @@ def test_a_job_some_milliseconds_early_is_waited_for(database: Database, room: W
     assert worker.began[0] >= due_at
 
 
-def test_a_claim_that_is_had_takes_one_transaction(database: Database, room: WaitingRoom, worker: Worker) -> None:
-    put(database, room, policy=TWO)
+@pytest.mark.parametrize(
+    ("policy", "direct", "by_session"),
+    [
+        pytest.param(TaskPolicy(), [1, 2], 0, id="nothing follows from its end"),
+        pytest.param(TWO, [1, 1], 1, id="something may"),
+    ],
+)
+def test_a_task_takes_one_transaction_to_claim_and_one_to_end(
+    database: Database, room: WaitingRoom, worker: Worker, policy: TaskPolicy, direct: list[int], by_session: int
+) -> None:
+    put(database, room, policy=policy)
     begun: list[int] = []
     event.listen(worker.child.database.engine, "begin", lambda connection: begun.append(1))
+    seen: list[int] = []
 
-    worker.while_running = lambda: begun.append(0)
+    worker.while_running = lambda: seen.append(worker.child.direct.transactions)
     worker.work()
 
-    assert begun == [1, 0, 1]  # the claim, the function, the end
+    assert [*seen, worker.child.direct.transactions] == direct
+    assert len(begun) == by_session
+
+
+# --- stop -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_that_comes_before_the_function_begins_is_seen_by_it(
+    database: Database, room: WaitingRoom, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(database, room)
+    seen: list[bool] = []
+
+    def reach(point: str) -> None:
+        if point == "child.before_call":  # the parent has been told that it runs
+            worker.child.deadline.stop_number = 1
+
+    monkeypatch.setattr(child_module, "point", reach)
+    worker.while_running = lambda: seen.append(stop_requested())
+    worker.work()
+
+    assert seen == [True]
+
+
+def test_a_stop_that_comes_after_its_task_has_ended_is_not_taken_for_the_next_one(
+    database: Database, room: WaitingRoom, worker: Worker
+) -> None:
+    for _ in range(2):
+        put(database, room)
+    seen: list[bool] = []
+
+    worker.while_running = lambda: seen.append(stop_requested())
+    worker.work()
+    worker.child.deadline.stop_number = 1
+    worker.work()
+
+    assert seen == [False, False]
+
+
+# --- overlap --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overlap", "second", "third"),
+    [
+        pytest.param(
+            "skip",
+            (SKIPPED, "overlap", "task 1 of this schedule was running (overlap: skip)"),
+            (SKIPPED, "overlap", "task 1 of this schedule was running (overlap: skip)"),
+            id="skip",
+        ),
+        pytest.param(
+            "queue-one",
+            (PLANNED, "waiting", "waits for task 1 of its schedule, which is running"),
+            (SKIPPED, "overlap", "task 1 was running and another one waits already (overlap: queue-one)"),
+            id="queue-one",
+        ),
+        pytest.param(
+            "queue-all",
+            (PLANNED, "waiting", "waits for task 1 of its schedule, which is running"),
+            (PLANNED, "waiting", "waits for task 1 of its schedule, which is running"),
+            id="queue-all",
+        ),
+        pytest.param(
+            "replace",
+            (PLANNED, "waiting", "waits for task 1, which it replaces, to stop"),
+            (PLANNED, "waiting", "waits for task 1, which it replaces, to stop"),
+            id="replace",
+        ),
+        pytest.param("allow", (SUCCEEDED, None, None), (SUCCEEDED, None, None), id="allow"),
+    ],
+)
+def test_what_comes_while_another_of_its_schedule_runs(
+    database: Database,
+    room: WaitingRoom,
+    worker: Worker,
+    overlap: Any,
+    second: tuple[str, str | None, str | None],
+    third: tuple[str, str | None, str | None],
+) -> None:
+    with database.write() as session:
+        nightly = a_schedule(session)
+    lane = None if overlap == "allow" else f"schedule:{nightly.id}"
+    fields = {"schedule": nightly, "lane": lane, "policy": TaskPolicy(overlap=overlap)}
+    ids = [put(database, room, **fields, due_at=utc_now() - HOUR + n * SECOND) for n in range(3)]
+    seen: list[tuple[str, str | None, str | None]] = []
+
+    def let_the_others_come() -> None:
+        worker.while_running = lambda: None
+        worker.work()
+        worker.work()
+        seen.extend((task.state, task.reason_code, task.reason) for task in (task_of(database, one) for one in ids[1:]))
+        seen.append(("stop asked", None, str(task_of(database, ids[0]).stop_requested_by)))
+
+    worker.while_running = let_the_others_come
+    worker.work()
+
+    by = f"task {ids[1]}, which replaces it" if overlap == "replace" else "None"
+    assert seen == [second, third, ("stop asked", None, by)]
+
+
+def test_what_comes_while_another_of_its_group_runs_waits_whatever_its_schedule_says(
+    database: Database, room: WaitingRoom, worker: Worker
+) -> None:
+    with database.write() as session:
+        one, other = a_schedule(session, a_spec(name="one")), a_schedule(session, a_spec(name="other"))
+    first = put(database, room, schedule=one, lane="group:g", due_at=utc_now() - HOUR)
+    second = put(database, room, schedule=other, lane="group:g", policy=TaskPolicy(overlap="skip"))
+    seen: list[str | None] = []
+
+    def let_the_other_come() -> None:
+        worker.while_running = lambda: None
+        worker.work()
+        seen.append(task_of(database, second).reason)
+
+    worker.while_running = let_the_other_come
+    worker.work()
+    worker.work()
+
+    assert seen == [f"waits for task {first} of its exclusive group, which is running"]
+    assert [task_of(database, one).state for one in (first, second)] == [SUCCEEDED, SUCCEEDED]
 
 
 # --- max_running ----------------------------------------------------------------------------------------------------
@@ -197,3 +330,28 @@ def test_who_waits_for_fewer_of_its_kind_comes_as_soon_as_one_ends(
 
     assert seen == ["1 of kind scheduled run already; it waits for one to end (max_running: 1)"]
     assert [task_of(database, one).state for one in (first, second)] == [SUCCEEDED, SUCCEEDED]
+
+
+# --- what the function is told --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "fire_time"),
+    [
+        pytest.param(
+            {"fire_time": at("02:00"), "idempotency_key": "nightly@2026-11-24T02:00:00Z"}, at("02:00"), id="due"
+        ),
+        pytest.param({"idempotency_key": "nightly@2026-11-24T02:00:00Z"}, at("02:00"), id="backfill or retry"),
+        pytest.param({"idempotency_key": "nightly@2026-11-24T02:00:00.5+00:00 manual"}, None, id="asked for"),
+    ],
+)
+def test_a_function_sees_the_fire_time_that_it_is_about(
+    database: Database, room: WaitingRoom, worker: Worker, fields: dict[str, Any], fire_time: dt.datetime | None
+) -> None:
+    put(database, room, due_at=utc_now() - MINUTE, **fields)
+    seen: list[dt.datetime | None] = []
+
+    worker.while_running = lambda: seen.append(context.fire_time)
+    worker.work()
+
+    assert seen == [fire_time]

@@ -15,9 +15,9 @@ from scheduler.engine.apply import apply
 from scheduler.engine.service_functions import status_digest
 from scheduler.engine.status import status_of
 from scheduler.errors import NotFound
-from scheduler.rules.digest import Change, Coming, Facts, Failing, Held, KindCount, Recovered, Slow, Unrun
+from scheduler.rules.digest import Change, Coming, Facts, Failing, Held, KindCount, Recovered, Slow, Unrun, digest_of
 from scheduler.rules.spec import At, Contact, Digest, Once
-from scheduler.rules.states import FAILED, LOST, MISSED, SKIPPED, SUCCEEDED
+from scheduler.rules.states import FAILED, LOST, MISSED, PLANNED, QUEUED, SKIPPED, SUCCEEDED
 from scheduler.settings import Settings
 from scheduler.store import schedules
 from scheduler.store.database import Database
@@ -108,6 +108,24 @@ def test_late_slow_and_recovered_ones_are_held_against_what_is_usual(database: D
     assert facts.slow == (Slow("late", late=10 * MINUTE), Slow("slow", took=5 * MINUTE, usual=MINUTE))
     assert facts.recovered == (Recovered("well", 1, at("07:00:01")),)
     assert facts.failing == ()
+
+
+def test_what_is_due_and_has_not_started_is_late_and_a_kind_without_workers_is_told(database: Database) -> None:
+    with database.write() as session:
+        waits = a_schedule(session, a_spec(name="waits", kind="long"))
+        a_task(session, schedule=waits, fire_time=at("11:40"), state=QUEUED, kind="long")
+        a_task(session, schedule=waits, fire_time=at("11:50"), state=PLANNED, kind="long")
+        in_time = a_schedule(session, a_spec(name="in-time"))
+        a_task(session, schedule=in_time, fire_time=at("11:59:30"), state=QUEUED)
+
+    facts = facts_at_noon(database)
+
+    assert facts.slow == (Slow("waits", waits=20 * MINUTE),)
+    assert "no worker of kind long ticks, and tasks wait for one" in facts.health
+    said = digest_of(facts)
+    assert said.sentence.startswith("Of 2 schedules 1 ran late and 1 is ok, from ")
+    late = next(one for one in said.sections if one.title == "Late or slow")
+    assert [row.head for row in late.rows] == ["waits: due for 20 m, and has not started"]
 
 
 def test_kinds_are_counted_in_the_span_and_in_the_one_before(database: Database) -> None:

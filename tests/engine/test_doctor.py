@@ -28,7 +28,7 @@ from scheduler.rules.spec import Contact, Retry
 from scheduler.rules.states import CANCELLED, FAILED, LOST, QUEUED, RETRYING, RUNNING, SUCCEEDED
 from scheduler.store import outbox, parts, tasks
 from scheduler.store.database import Database
-from scheduler.store.mail_tables import OutboxMessage
+from scheduler.store.mail_tables import GIVEN_UP, WAITING, Alert, OutboxMessage
 from scheduler.store.tables import Attempt, Base, Part, Task
 from scheduler.store.tasks import AttemptEnd
 from tests.builders import HOUR, MINUTE, a_book, a_schedule, a_spec, a_task, an_attempt, at
@@ -427,7 +427,7 @@ def test_a_service_in_order_has_no_faults(database: Database, room: WaitingRoom)
     assert [finding for finding in findings if not finding.ok] == []
     assert names(findings) == [
         *("sql", "redis", "redis-memory", "redis-persistence", "clocks"),
-        *(*ALL_PARTS, "schedules"),
+        *(*ALL_PARTS, "schedules", "alerts", "mail"),
         *(one.name for one in (*INVARIANTS, *REDIS_INVARIANTS)),
     ]
 
@@ -464,6 +464,45 @@ def test_a_parked_schedule_is_a_fault(database: Database) -> None:
         a_schedule(session, a_spec(name="nightly"), parked="its task function is gone")
 
     assert message_of(examine(database, None), "schedules") == "nightly is parked: its task function is gone"
+
+
+def test_alerts_in_force_are_told_and_are_no_fault_of_the_service(database: Database) -> None:
+    with database.write() as session:
+        for minute, (event, name) in enumerate((("failed", "nightly"), ("no_worker", "long"))):
+            moment = FIRED + minute * MINUTE
+            details = {"name": name}
+            session.add(Alert(subject=event, event=event, opened_at=moment, last_at=moment, details=details))
+
+    [found] = [finding for finding in examine(database, None) if finding.name == "alerts"]
+
+    assert (found.ok, found.message) == (True, "2 open, the newest: no worker long; failed nightly")
+
+
+@pytest.mark.parametrize(
+    ("state", "waits", "ok", "message"),
+    [
+        pytest.param(WAITING, MINUTE, True, "2 waiting, none given up within 24 h", id="on their way"),
+        pytest.param(WAITING, 20 * MINUTE, False, "2 waiting, the oldest for 20 m: 451 busy", id="stuck"),
+        pytest.param(
+            GIVEN_UP, MINUTE, False, "2 messages were given up within 24 h, the last to ops: 451 busy", id="given up"
+        ),
+        pytest.param(GIVEN_UP, 25 * HOUR, True, "0 waiting, none given up within 24 h", id="given up long ago"),
+    ],
+)
+def test_mail_that_nobody_gets_is_a_fault(
+    database: Database, state: str, waits: dt.timedelta, ok: bool, message: str
+) -> None:
+    with database.write() as session:
+        for number in range(2):
+            contact = Contact(name="ops", email=("ops@example.org",))
+            outbox.queue(session, messages_to(contact, Letter("A", "B"), key=f"alert:{number}", about="alert"))
+        when = utc_now() - waits
+        values = {"state": state, "created_at": when, "next_try_at": when, "last_error": "451 busy"}
+        session.execute(update(OutboxMessage).values(values))
+
+    [found] = [finding for finding in examine(database, None) if finding.name == "mail"]
+
+    assert (found.ok, found.message) == (ok, message)
 
 
 def test_a_database_of_another_version_is_a_fault_and_nothing_else_is_asked(empty_database_url: str) -> None:

@@ -334,7 +334,7 @@ def test_a_file_met_while_sql_is_away_is_judged_later(
     assert names(watch) == ["hourly", "nightly"]
 
 
-def _away(*_: object) -> None:
+def _away(*_: object, **__: object) -> None:
     raise DatabaseAway
 
 

@@ -256,6 +256,8 @@ def test_one_put_off_of_three_is_tried_again_alone(
     ("how", "state", "error"),
     [
         pytest.param({".": "554 spam"}, GIVEN_UP, "refuses the mail (554 spam); see the server's log", id="5xx"),
+        pytest.param({"MAIL": "550 not you"}, GIVEN_UP, "does not let jobs@example.org send (550 not you)", id="from"),
+        pytest.param({"MAIL": "530 log in"}, WAITING, "refuses the mail (530 log in); check user", id="log-in"),
         pytest.param({TEAM[0]: "550 who"}, GIVEN_UP, "none of the recipients (ann@example.org: 550 who)", id="to"),
         pytest.param({".": "451 busy"}, WAITING, "refuses the mail (451 busy); it may go later", id="4xx"),
         pytest.param({"": "554 not you"}, WAITING, "refuses the mail (554 not you)", id="greeting"),

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from scheduler.broker.connection import connect
 from scheduler.broker.keys import job_id
 from scheduler.broker.waiting_room import WaitingRoom
-from scheduler.engine.planner import Planner, pause_of
+from scheduler.engine.planner import Planner, pause_of, plan
 from scheduler.rules.spec import Cron, Every, Missed, Once, ScheduleSpec
 from scheduler.rules.states import CANCELLED, MISSED, PLANNED, SKIPPED
 from scheduler.store import schedules, tasks
@@ -110,6 +110,32 @@ def test_step_after_step_each_fire_time_has_one_row(database: Database, planner:
     gaps = {later - earlier for earlier, later in pairwise(moments) if later and earlier}
     assert len(fire_times) == len(set(fire_times)) > 80
     assert gaps <= {7 * SECOND, 3 * SECOND}  # the grid begins anew where the hour does not divide by seven
+
+
+def test_a_clock_that_is_set_back_repeats_nothing(database: Database, planner: Planner) -> None:
+    put_in_force(database, a_spec(every=MINUTE))
+    planner.step(at("02:05"))
+    before = rows(database)
+
+    for clock in ("01:00", "01:30", "02:04"):
+        assert planner.step(at(clock)) == 0
+    assert rows(database) == before
+
+    planner.step(at("02:07"))  # and goes on where it was
+    moments = [moment for moment, _ in rows(database)]
+    assert moments == sorted(set(moments))
+    assert moments[len(before) :] == ["02:08:00", "02:09:00"]
+
+
+def test_a_clock_that_is_set_forward_is_an_outage_of_that_length(database: Database, planner: Planner) -> None:
+    put_in_force(database, a_spec(every=10 * MINUTE, grace=MINUTE, missed=Missed(run="none")))
+    planner.step(at("02:00"))
+
+    planner.step(at("03:05"))
+
+    assert rows(database)[1:] == [
+        (f"{moment}:00", MISSED) for moment in ("02:20", "02:30", "02:40", "02:50", "03:00")
+    ] + [("03:10:00", PLANNED)]
 
 
 def test_the_next_fire_time_is_shown_however_far(database: Database, planner: Planner) -> None:
@@ -364,6 +390,42 @@ def test_more_schedules_than_go_into_one_transaction(
 
     assert planner.step(at("02:00")) == 8
     assert len(rows(database)) == 8
+
+
+def test_a_long_standstill_of_many_is_written_a_few_schedules_at_a_time(
+    database: Database, planner: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.engine.planner.ROWS_AT_ONCE", 100)
+    with database.write() as session:
+        revision = a_revision(session).id
+        for number in range(4):
+            spec = a_spec(name=f"s{number}", every=MINUTE, missed=Missed(run="none"))
+            a_schedule(session, spec, planned_until=at("00:00"), revision_id=revision)
+
+    with database.write() as session:
+        behind = schedules.to_plan(session, at("01:00"), at("01:00"), 10)
+        done, _ = plan(session, behind, at("01:00"), HORIZON)
+    with database.read() as session:
+        far = sorted(session.scalars(select(Schedule.planned_until)))
+
+    assert done == 2
+    assert len(rows(database)) == 2 * 62  # rows and marks of the same two
+    assert far[:2] == [at("00:00")] * 2
+    assert planner.step(at("01:00")) == 2
+    assert len(rows(database)) == 4 * 62
+
+
+def test_a_step_ends_in_time_for_the_keepers_other_work(
+    database: Database, planner: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.engine.planner.SCHEDULES_AT_ONCE", 1)
+    monkeypatch.setattr("scheduler.engine.planner.LONGEST_STEP", -1.0)
+    with database.write() as session:
+        revision = a_revision(session).id
+        for number in range(3):
+            a_schedule(session, a_spec(name=f"s{number}"), planned_until=at("02:00"), revision_id=revision)
+
+    assert [planner.step(at("02:00")) for _ in range(4)] == [1, 1, 1, 0]
 
 
 def test_a_withdrawn_forecast_is_planned_anew(database: Database, planner: Planner) -> None:

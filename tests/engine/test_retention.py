@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from scheduler.context import Run, running
 from scheduler.engine.doctor import examine
 from scheduler.engine.planner import Planner
 from scheduler.engine.retention import LEAST_BATCH, LONGEST_BATCH, Ages, Deleted, delete_old, next_size
+from scheduler.kill_points import give_orders
 from scheduler.rules.spec import Keep
 from scheduler.rules.states import (
     CANCELLED,
@@ -33,6 +35,7 @@ from scheduler.store.tables import Artifact, Attempt, Gap, LogChunk, Schedule, T
 from tasks import retention
 from tasks.commons import BadArgument, Stopped
 from tests.builders import HOUR, MINUTE, a_schedule, a_spec, a_task, an_attempt, at
+from tests.waiting import wait_for
 
 DAY = dt.timedelta(days=1)
 NOW = at("03:00")
@@ -253,6 +256,41 @@ def test_deleting_old_rows_never_lets_an_old_instant_fire_again(database: Databa
     assert left(database) == [before[-1]]
     with database.read() as session:
         assert session.get_one(Schedule, schedule.id).planned_until >= NOW
+
+
+@pytest.mark.parametrize("point", ["planner.before_begin", "planner.after_insert", "planner.after_commit"])
+def test_a_planner_held_in_the_middle_while_old_rows_go_brings_none_of_them_back(
+    database: Database, room: WaitingRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+):
+    planner = Planner(database, room, 2 * MINUTE)
+    with database.write() as session:
+        a_schedule(session, a_spec(every=HOUR, grace=5 * HOUR), planned_until=NOW - 4 * HOUR)
+    planner.step(NOW - 90 * MINUTE)
+    with database.write() as session:
+        for task in session.scalars(select(Task).where(Task.fire_time <= NOW - 2 * HOUR)):
+            task.state, task.finished_at = SUCCEEDED, NOW - 900 * DAY
+    (tmp_path / "reached").mkdir()
+    monkeypatch.setenv("SCHEDULER_POINT_FOLDER", str(tmp_path / "reached"))
+    give_orders(f"{point}=wait:{tmp_path / 'go'}")
+
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            planning = pool.submit(planner.step, NOW)
+            wait_for(lambda: (tmp_path / "reached" / point).exists(), what=f"{point} to be reached")
+            deleting = pool.submit(delete, database, tmp_path)
+            if not (database.is_sqlite and point == "planner.after_insert"):  # there the second waits for the first
+                wait_for(deleting.done, what="the old rows to be gone")
+        finally:
+            (tmp_path / "go").touch()
+            give_orders("")
+        planning.result()
+        deleted = deleting.result()
+    planner.step(NOW)
+
+    with database.read() as session:
+        moments = session.scalars(select(Task.fire_time).order_by(Task.fire_time)).all()
+    assert deleted.tasks.total() == 1
+    assert moments == [NOW - 2 * HOUR, NOW - HOUR, NOW, NOW + HOUR]  # the last one that ended stays
 
 
 def test_after_it_the_doctor_finds_no_fault_that_was_not_there(database: Database, room: WaitingRoom, tmp_path: Path):

@@ -146,10 +146,13 @@ def test_what_is_planned_is_listed_when_asked_for(database: Database) -> None:
         pytest.param({"state": FAILED}, ["long failed"], id="by state"),
         pytest.param({"state": (FAILED, QUEUED)}, ["waiting", "long failed"], id="by two states"),
         pytest.param({"schedule": "nightly"}, ["long failed", "early"], id="by schedule"),
-        pytest.param({"since": at("10:00")}, ["long failed", "cancelled ahead"], id="since, included"),
-        pytest.param({"since": at("10:00"), "state": CANCELLED}, ["cancelled ahead"], id="since, and a state"),
-        pytest.param({"until": at("10:00")}, ["waiting", "long ok", "early"], id="until, not included"),
-        pytest.param({"since": at("08:00"), "until": at("10:00")}, ["long ok", "early"], id="a span"),
+        pytest.param({"kind": "long", "schedule": "nightly"}, ["long failed"], id="by kind and schedule"),
+        pytest.param({"since": at("10:00")}, ["long failed"], id="since, included"),
+        pytest.param({"since": at("07:00"), "state": CANCELLED}, ["cancelled ahead"], id="since, and a state"),
+        pytest.param(
+            {"until": at("10:00")}, ["waiting", "long ok", "early", "cancelled ahead"], id="until, not included"
+        ),
+        pytest.param({"since": at("08:00"), "until": at("10:00")}, ["waiting", "long ok", "early"], id="a span"),
         pytest.param({"kind": "adhoc"}, ["waiting"], id="none of a kind has ended"),
     ],
 )
@@ -163,7 +166,7 @@ def test_tasks_are_chosen(database: Database, options: dict[str, Any], expected:
             a_task(session, schedule=schedule, kind="long", **ended_at("10:00", FAILED)).id: "long failed",
             a_task(session, kind="long", **asked).id: "long ok",
             a_task(session, **ahead).id: "cancelled ahead",
-            a_task(session, kind="adhoc", state=QUEUED, created_at=at("07:00")).id: "waiting",
+            a_task(session, kind="adhoc", state=QUEUED, due_at=at("09:30")).id: "waiting",
         }
 
     assert [names[task] for task in ids(views.tasks_list(database, **options))] == expected

@@ -24,6 +24,7 @@ from scheduler.rules.grammar import SHEETS, FileEntry, KindEntry, ScheduleEntry,
 from scheduler.rules.grammar_mail import ContactEntry, DigestEntry
 from scheduler.rules.grammar_when import CalendarEntry
 from scheduler.rules.schedule_file import load_book
+from scheduler.rules.states import REASON_CODES
 from scheduler.rules.yaml_reader import scan_yaml
 from scheduler.settings import Settings, environment_name
 from scheduler.task_functions import TaskFunction, find_task_functions
@@ -167,13 +168,19 @@ def commands_in(page: Path) -> Iterator[str]:
         yield from re.findall(r"^scheduler [a-z].*", text)
 
 
+def options_of(command: click.Command) -> set[str]:
+    """The options of a command and of the commands below it."""
+    below = list(command.commands.values()) if isinstance(command, click.Group) else []
+    return {option for one in (command, *below) for parameter in one.params for option in parameter.opts}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_each_command_in_a_page_exists_with_its_options(page: Path) -> None:
     unknown = []
     for text in commands_in(page):
         word = text.split()[1]
         command = cli.command_line.get_command(click.Context(cli.command_line), word)
-        options = {option for parameter in command.params for option in parameter.opts} if command else set()
+        options = options_of(command) if command else set()
         unknown += [text for option in re.findall(r"--[a-z][a-z-]*", text) if option not in options]
         unknown += [] if command else [text]
 
@@ -187,8 +194,7 @@ def test_the_readme_names_each_command_and_no_other_option() -> None:
     for word, row in rows.items():
         command = cli.command_line.get_command(click.Context(cli.command_line), word)
         assert command is not None
-        known = {option for parameter in command.params for option in parameter.opts}
-        assert set(re.findall(r"--[a-z][a-z-]*", row)) <= known, word
+        assert set(re.findall(r"--[a-z][a-z-]*", row)) <= options_of(command), word
 
 
 # --- files, settings, text ------------------------------------------------------------------------------------------
@@ -227,6 +233,12 @@ def test_the_settings_table_names_each_setting_its_variable_and_default() -> Non
         name: environment_name(name) for name in rows
     }
     assert {name: cells[2].strip("`") for name, cells in rows.items()} == settings
+
+
+def test_each_reason_for_an_end_is_explained() -> None:
+    told = {tuple(CODE.findall(cells[0])) for cells in tables(OPERATIONS, "state, code")}
+
+    assert told == {(state, code) for state, codes in REASON_CODES.items() for code in codes}
 
 
 def named_tests(text: str) -> Iterator[tuple[str, str]]:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from scheduler.rules.states import FINAL
-from scheduler.store.tables import Attempt, Schedule
-from tests.journeys.service import Service
+from scheduler.rules.states import FINAL, REASON_CODES
+from scheduler.store.database import Database
+from scheduler.store.tables import Attempt, Schedule, Task
+from tests.journeys.service import Entry, Service
 from tests.judge import History, Line, Plan, Row, Try
 
 
@@ -20,25 +21,44 @@ def history_of(
     faults: Sequence[tuple[dt.datetime, dt.datetime]] = (),
 ) -> History:
     """From the moment at which the file came into force, which must be that of all schedules."""
-    with service.database.read() as session:
+    return history_in(service.database, service.diary_entries(), plans, until, faults)
+
+
+def history_in(
+    database: Database,
+    diary: Sequence[Entry],
+    plans: dict[str, Plan],
+    until: dt.datetime,
+    faults: Sequence[tuple[dt.datetime, dt.datetime]] = (),
+) -> History:
+    assert unexplained(database) == []
+    with database.read() as session:
         (since,) = set(session.scalars(select(Schedule.in_force_since)))
         attempts = list(session.scalars(select(Attempt)))
+        rows = list(session.scalars(select(Task).where(Task.fire_time.is_not(None)).order_by(Task.id)))
     return History(
         plans=plans,
-        rows=[
-            Row(task.id, task.schedule or "", task.fire_time, task.state)
-            for task in service.tasks()
-            if task.fire_time is not None
-        ],
+        rows=[Row(task.id, task.schedule or "", task.fire_time, task.state) for task in rows if task.fire_time],
         tries=[Try(one.task_id, one.number, one.outcome, one.ended_at) for one in attempts],
         diary=[
-            Line(one.word, one.task_id, one.attempt, dt.datetime.fromtimestamp(one.moment, dt.UTC))
-            for one in service.diary_entries()
+            Line(one.word, one.task_id, one.attempt, dt.datetime.fromtimestamp(one.moment, dt.UTC)) for one in diary
         ],
         since=since,
         until=until,
         faults=faults,
     )
+
+
+def unexplained(database: Database) -> list[tuple[int, str, str | None, str | None]]:
+    """Tasks that ended other than well, and do not say why in a known word and a sentence."""
+    with database.read() as session:
+        query = select(Task.id, Task.state, Task.reason_code, Task.reason).where(Task.state.in_(REASON_CODES))
+        rows = session.execute(query).all()
+    return [
+        (row.id, row.state, row.reason_code, row.reason)
+        for row in rows
+        if row.reason_code not in REASON_CODES[row.state] or not row.reason
+    ]
 
 
 def unended(service: Service, before: dt.datetime) -> list[int]:

@@ -17,8 +17,13 @@ from typing import Any, Self
 
 from sqlalchemy import select
 
+from scheduler.broker.connection import connect
+from scheduler.broker.private_server import private_url
+from scheduler.broker.waiting_room import WaitingRoom
+from scheduler.engine.actions import Actions
 from scheduler.store.database import Database
 from scheduler.store.tables import Attempt, Part, Task
+from scheduler.task_functions import find_task_functions
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +67,7 @@ class Service:
             "SCHEDULER_LEASE_SECONDS": "6",
             "SCHEDULER_RENEW_SECONDS": "2",
             "SCHEDULER_RECONCILE_SECONDS": "2",
+            "SCHEDULER_WEB_PORT": "0",  # a journey that wants the page takes a free one
         }
         if database_url is not None:
             self.environment["DATABASE_URL"] = database_url
@@ -111,6 +117,12 @@ class Service:
         """`scheduler run …`; the id of the new task."""
         return int(json.loads(self.command("run", *words, "--json"))["id"])
 
+    def ask(self, name: str, **args: Any) -> int:
+        """The same without a process of its own."""
+        with connect(self.redis_url) as client:
+            actions = Actions(self.database, WaitingRoom(client), by="test")
+            return actions.run(name, args, find_task_functions(["tests.journeys.journey_tasks"])).task_id
+
     def stop(self, number: int = signal.SIGTERM, *, seconds: float = 15) -> int:
         """Ask `up` to end; its exit status."""
         assert self.up is not None
@@ -140,6 +152,10 @@ class Service:
     @cached_property
     def database(self) -> Database:
         return Database(self._database_url)
+
+    @property
+    def redis_url(self) -> str:
+        return self.environment.get("REDIS_URL") or private_url(self.folder / "var")
 
     def tasks(self, schedule: str | None = None) -> list[Task]:
         query = select(Task).order_by(Task.id)
@@ -177,10 +193,7 @@ class Service:
             return {part.part: part for part in session.scalars(select(Part))}
 
     def diary_entries(self) -> list[Entry]:
-        if not self.diary.exists():
-            return []
-        lines = [line.split() for line in self.diary.read_text().splitlines()]
-        return [Entry(word, int(task), int(attempt), int(pid), float(at)) for word, task, attempt, pid, at in lines]
+        return entries_of(self.diary)
 
     def wait_for_entry(self, word: str, task_id: int | None = None, *, seconds: float = 30) -> Entry:
         return wait_for(
@@ -204,6 +217,13 @@ class Service:
         except Exception:  # no tables yet
             return False
         return {"dispatcher", "keeper", "worker-scheduled", "worker-long", "worker-adhoc"} <= moving
+
+
+def entries_of(diary: Path) -> list[Entry]:
+    if not diary.exists():
+        return []
+    lines = [line.split() for line in diary.read_text().splitlines()]
+    return [Entry(word, int(task), int(attempt), int(pid), float(at)) for word, task, attempt, pid, at in lines]
 
 
 def descendants_of(pid: int) -> set[int]:

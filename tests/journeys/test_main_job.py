@@ -10,11 +10,12 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import redis
 
 from scheduler.broker.private_server import private_url
-from scheduler.rules.states import CANCELLED, FAILED, LOST, PLANNED, QUEUED, RETRYING, RUNNING, SUCCEEDED
+from scheduler.rules.states import CANCELLED, FAILED, FINAL, LOST, PLANNED, QUEUED, RETRYING, RUNNING, SUCCEEDED
 from tests.journeys.service import Service, is_alive
 from tests.waiting import wait_for
 
@@ -77,6 +78,37 @@ def test_a_worker_killed_with_its_child_is_noticed_by_its_lease(private_service:
     assert first.ended_at is not None
     assert second.started_at >= first.ended_at
     assert task.attempt == 2
+
+
+def test_a_worker_that_was_frozen_stops_on_waking_and_nothing_it_says_counts(private_service: Service) -> None:
+    service = private_service
+    service.write("""
+        slow: {task: wait_for_file, args: {diary: DIARY, file: FOLDER/go, first_attempts: 1}, when: {every: 1h}}
+    """)
+    service.environment["SCHEDULER_WORKERS_SCHEDULED"] = "2"
+    service.start()
+    task_id = service.ask("slow")
+    started = service.wait_for_entry("start", task_id)
+    frozen = [started.pid, parent_of(started.pid)]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+
+    task = service.wait_for_state(task_id, SUCCEEDED, seconds=40)
+    (service.folder / "go").touch()  # the first attempt is through as soon as it wakes
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: not is_alive(started.pid), seconds=10, what="the frozen process to end")
+
+    assert [(one.outcome, one.error_type) for one in service.attempts(task_id)] == [
+        (LOST, "WorkerLost"),
+        (SUCCEEDED, None),
+    ]
+    assert task.result == service.task(task_id).result == {"attempt": 2}
+    service.wait_for_state(service.ask("quick", diary=str(service.diary)), SUCCEEDED)
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
 def test_an_emptied_redis_loses_and_doubles_nothing(service: Service) -> None:
@@ -214,29 +246,29 @@ def test_tasks_that_misbehave_get_one_end_each_and_harm_no_other(private_service
         "KeyboardInterrupt": (FAILED, "KeyboardInterrupt"),
         "SIGKILL": (FAILED, "ProcessKilled"),
         "leave child": (FAILED, "ProcessKilled"),
+        "leave child and return": (SUCCEEDED, None),
+        "fork": (SUCCEEDED, None),  # and return twice
         "close files": (FAILED, "ProcessExited"),
         "nan": (FAILED, "ResultRefused"),
     }
 
-    asked = {how: service.run("misbehave", f"diary={service.diary}", f"how={how}") for how in expected}
-    last = service.run("quick", f"diary={service.diary}")
+    # The first in a child that stays warm from task to task, the second in one that is forked for it.
+    asked = {
+        (name, how): service.ask(name, diary=str(service.diary), how=how)
+        for how in expected
+        for name in ("misbehave", "misbehave_long")
+    }
+    plain = {"diary": str(service.diary)}
+    last = [service.ask("quick", **plain), service.ask("nap", **plain, seconds=0)]
 
-    assert service.wait_for_state(last, SUCCEEDED).attempt == 1
-    found = {how: service.wait_for_state(task_id, FAILED) for how, task_id in asked.items()}
-    assert {how: (task.state, (task.error or {})["type"]) for how, task in found.items()} == expected
+    assert [service.wait_for_state(one, SUCCEEDED).attempt for one in last] == [1, 1]
+    found = {of: service.wait_for_state(task_id, *FINAL) for of, task_id in asked.items()}
+    ends = {of: (task.state, (task.error or {}).get("type")) for of, task in found.items()}
+    assert ends == {(name, how): end for how, end in expected.items() for name in ("misbehave", "misbehave_long")}
+    assert found["misbehave", "fork"].result == found["misbehave_long", "fork"].result == {"who": "the task"}
+    assert {len(service.attempts(task_id)) for task_id in asked.values()} == {1}
     starts = Counter(one.task_id for one in service.diary_entries() if one.word == "start")
     assert set(starts.values()) == {1}
-
-
-def test_a_task_that_forks_and_returns_twice_ends_once(private_service: Service) -> None:
-    service = private_service
-    service.write("{}", head="version: 1\ntimezone: Etc/UTC\nschedules:\n")
-    service.start()
-
-    task = service.wait_for_state(service.run("misbehave", f"diary={service.diary}", "how=fork"), SUCCEEDED)
-
-    assert task.result == {"who": "the task"}
-    assert service.wait_for_state(service.run("quick", f"diary={service.diary}"), SUCCEEDED).attempt == 1
 
 
 def test_a_task_that_ignores_its_timeout_is_killed(private_service: Service) -> None:
@@ -255,11 +287,17 @@ def test_a_task_that_ignores_its_timeout_is_killed(private_service: Service) -> 
           when: {every: 1h}
           timeout: {soft: 1s, hard: 2s}
           retry: none
+        computes:
+          task: misbehave
+          args: {diary: DIARY, how: hold GIL}
+          when: {every: 1h}
+          timeout: {soft: 1s, hard: 2s}
+          retry: none
         """
     )
     service.start()
 
-    ended = [service.wait_for_state(service.run(name), FAILED) for name in ("swallows", "holds")]
+    ended = [service.wait_for_state(service.ask(name), FAILED) for name in ("swallows", "holds", "computes")]
 
     for task in ended:
         assert task.reason == ("TaskTimeout: did not end by its timeout; its process was killed (no retry)")

@@ -19,6 +19,7 @@ from scheduler.notify.mail import (
     MailRefused,
     MailServerAway,
     MailSettings,
+    MailWayClosed,
     SmtpServer,
     build_message,
     clean_header,
@@ -124,6 +125,17 @@ def test_a_file_name_and_a_further_header_are_cleaned_as_a_subject_is(given: str
     assert names == [clean_header(given, longest=120) or "attachment"]
     assert message["X-Schedule"] == clean_header(given, longest=900)
     assert "Bcc" not in message
+
+
+@pytest.mark.parametrize("length", [10, 69, 70, 71, 76, 77, 78, 90, 160])
+def test_a_subject_begins_in_its_first_line_and_comes_back_as_it_was(length: int):
+    subject = ("[jobs] flapping nightly (failed): silent until it is calm " * 3)[:length].strip()
+
+    written = bytes(a_mail(subject=subject))
+
+    assert f"Subject: {subject[:9]}".encode() in written
+    assert read_back(a_mail(subject=subject))["Subject"] == subject
+    assert max(len(line) for line in written.splitlines()) < 100
 
 
 def test_an_attachment_keeps_no_folders_in_its_name():
@@ -474,12 +486,23 @@ REFUSALS = {
     "sender for good": (
         {"MAIL": "550 not you"},
         MailRefused,
-        "SERVER refuses the mail (550 not you); see the server's log",
+        "SERVER does not let jobs@example.org send (550 not you); "
+        "set SCHEDULER_MAIL_FROM to an address that may send there",
     ),
     "sender for now": (
         {"MAIL": "451 greylisted"},
         MailServerAway,
-        "SERVER refuses the mail (451 greylisted); it may go later",
+        "SERVER does not let jobs@example.org send (451 greylisted); it may go later",
+    ),
+    "no log-in": (
+        {"MAIL": "530 5.7.0 authentication required"},
+        MailWayClosed,
+        "SERVER refuses the mail (530 5.7.0 authentication required); check user and password",
+    ),
+    "too large": (
+        {"MAIL": "552 5.3.4 message too big"},
+        MailRefused,
+        "SERVER refuses the mail (552 5.3.4 message too big); see the server's log",
     ),
     "all recipients for good": (
         {"ops@example.org": "550 unknown"},
@@ -501,7 +524,7 @@ REFUSALS = {
         MailServerAway,
         "SERVER refuses the mail (452 disk full); it may go later",
     ),
-    "greeting": ({"": "554 go away"}, MailRefused, "SERVER refuses the mail (554 go away); see the server's log"),
+    "greeting": ({"": "554 go away"}, MailWayClosed, "SERVER refuses the mail (554 go away); see the server's log"),
     "no SMTP": (
         {"": "HTTP/1.1 400 Bad Request"},
         MailServerAway,
@@ -521,6 +544,7 @@ def test_a_refusal_tells_whether_trying_again_helps(
     with pytest.raises(kind) as fault:
         send(a_mail(), settings_for(server, tmp_path))
 
+    assert type(fault.value) is kind
     assert str(fault.value) == message.replace("SERVER", f"127.0.0.1:{server.port}")
     assert server.mails == []
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import re
 import ssl
 import threading
 import time
@@ -18,8 +19,9 @@ import pytest
 import trustme
 
 from scheduler.errors import SettingFault
-from scheduler.notify.webhook import WebhookAway, WebhookRefused, post
+from scheduler.notify.webhook import WebhookAway, WebhookRefused, post, signature
 
+OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 PAYLOAD = {"event": "failed", "schedule": "nightly-réport"}
 
 
@@ -77,10 +79,28 @@ def test_the_json_arrives_signed_with_its_delivery(hook: Hook, tmp_path: Path) -
 
     [(path, headers, body)] = hook.got
     assert (status, path, json.loads(body)) == (204, "/hook/s3cret?key=t0ken", PAYLOAD)
-    assert headers["X-Scheduler-Signature"] == "sha256=" + hmac.new(b"hush", body, hashlib.sha256).hexdigest()
+    signed = headers["X-Scheduler-Timestamp"].encode() + b"." + body
+    assert headers["X-Scheduler-Signature"] == "sha256=" + hmac.new(b"hush", signed, hashlib.sha256).hexdigest()
     assert headers["X-Scheduler-Delivery"] == "abc"
     assert abs(int(headers["X-Scheduler-Timestamp"]) - time.time()) < 60
     assert headers["Content-Type"] == "application/json; charset=utf-8"
+
+
+def test_the_example_in_the_docs_tells_a_genuine_message_from_a_forged_and_from_an_old_one(hook: Hook) -> None:
+    [example] = re.findall(r"```python\n(.*?def is_genuine.*?)```", OPERATIONS.read_text(), re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(example, found)
+    is_genuine = found["is_genuine"]
+    post({"url": hook.url(), "secret_env": "HOOK_SECRET"}, PAYLOAD, "abc", environ={"HOOK_SECRET": "hush"})
+    [(_, headers, body)] = hook.got
+    old = str(int(headers["X-Scheduler-Timestamp"]) - 600)
+
+    assert is_genuine("hush", headers, body)
+    assert not is_genuine("other", headers, body)
+    assert not is_genuine("hush", headers, body + b" ")
+    assert not is_genuine("hush", {**headers, "X-Scheduler-Timestamp": old}, body)
+    resent = {"X-Scheduler-Timestamp": old, "X-Scheduler-Signature": signature("hush", old, body)}
+    assert not is_genuine("hush", resent, body)
 
 
 def test_without_a_secret_nothing_is_signed(hook: Hook) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.rules import alerts
-from scheduler.rules.alert_letters import LONGEST_SUBJECT, letter_of
+from scheduler.rules.alert_letters import LONGEST_SUBJECT, AlertSaid, letter_of, said_of
 from scheduler.rules.alerts import GATHER, AlertState, Over, Telling, Trouble, hear, subject_of, tell
+from scheduler.rules.messages import Letter
 from tests.builders import at
+from tests.rules.alert_samples import CLOSE_MONTH, MISSED, about, closed
 
 NOW = at("02:00")
 SECOND, MINUTE, HOUR = dt.timedelta(seconds=1), dt.timedelta(minutes=1), dt.timedelta(hours=1)
@@ -23,8 +26,9 @@ REALERT = 4 * HOUR
 class Told:
     """Alerts over time: what is heard goes in, what is told comes out."""
 
-    def __init__(self, *contacts: str) -> None:
+    def __init__(self, *contacts: str, realert: dt.timedelta = REALERT) -> None:
         self.contacts = contacts or ("ops",)
+        self.realert = realert
         self.alerts: list[AlertState] = []
         self.tellings: list[Telling] = []
 
@@ -35,7 +39,7 @@ class Told:
         self.alerts = hear(self.alerts, heard, levels, more.get("over", ()), now, more.get("unknown", ()))
         for number, alert in enumerate(self.alerts, 1):
             alert.id = number
-        self.tellings = tell(self.alerts, lambda alert, is_over: self.contacts, now, REALERT)
+        self.tellings = tell(self.alerts, lambda alert, is_over: self.contacts, now, self.realert)
         return [f"{one.what} {one.contact}" for one in self.tellings]
 
 
@@ -188,6 +192,15 @@ def test_a_condition_that_passes_is_told_to_nobody() -> None:
     assert told.step(NOW + HOUR) == []
 
 
+def test_a_deadline_that_was_broken_for_a_moment_is_told() -> None:
+    told = Told()
+    late = Trouble(subject_of(alerts.LATE, 1), alerts.LATE, NOW, 1, {"schedule": "nightly", "task_id": 17})
+    told.step(NOW, levels=(late,))
+    told.step(NOW + 10 * SECOND)
+
+    assert told.step(NOW + GATHER) == ["passed ops"]
+
+
 def test_a_condition_of_which_nothing_is_known_goes_on() -> None:
     bad_file = Trouble("file:bad_file", alerts.BAD_FILE, NOW, None, {"name": "schedules.yaml"})
     told = Told()
@@ -249,6 +262,17 @@ def test_failures_that_differ_are_no_storm() -> None:
     assert told.step(NOW + GATHER) == ["opened ops"] * 10
 
 
+def test_so_many_letters_at_once_the_rest_in_the_next_step() -> None:
+    told = Told("ops", "jana")
+    heard = [failure(NOW, number, details={"error": "x" * number}) for number in range(1, 251)]
+    told.step(NOW, *heard)
+
+    letters = [told.step(NOW + GATHER + number * SECOND) for number in range(4)]
+
+    assert [len(one) for one in letters] == [200, 200, 100, 0]
+    assert all(one.told_at is not None and one.details["told"] == ["ops", "jana"] for one in told.alerts)
+
+
 def test_what_comes_after_a_storm_is_gathered_for_longer() -> None:
     told = Told()
     told.step(NOW, *(failure(NOW, number) for number in range(1, 11)))
@@ -258,6 +282,20 @@ def test_what_comes_after_a_storm_is_gathered_for_longer() -> None:
     assert told.step(NOW + 2 * MINUTE) == []
     assert told.step(NOW + GATHER + alerts.STORM_GAP) == ["opened ops"]
     assert len(told.tellings[0].alerts) == 20
+
+
+def test_what_joins_a_storm_is_told_though_the_storm_is_told_again_and_again() -> None:
+    told = Told(realert=2 * MINUTE)
+    told.step(NOW, *(failure(NOW, number) for number in range(1, 8)))
+    told.step(NOW + GATHER)
+    late = failure(NOW + MINUTE, 99)
+
+    letters = {
+        minute: told.step(NOW + GATHER + minute * MINUTE, *([late] if minute == 1 else [])) for minute in range(1, 6)
+    }
+
+    assert letters == {1: [], 2: ["again ops"], 3: [], 4: ["again ops"], 5: ["opened ops"]}
+    assert told.tellings[0].alert.schedule_id == 99
 
 
 @given(
@@ -288,38 +326,15 @@ def test_whatever_happens_each_letter_is_told_once_and_in_order(moves: list[tupl
 
 # --- letters --------------------------------------------------------------------------------------------------------
 
-CLOSE_MONTH = AlertState(
-    "schedule:4:failed",
-    alerts.FAILED,
-    at("02:00"),
-    at("03:10"),
-    4,
-    id=9,
-    times=2,
-    details={
-        "schedule": "close-month",
-        "task_id": 17,
-        "error": "Timeout",
-        "why": "Timeout (after 3 attempts)",
-        "attempts": 3,
-        "in_a_row": 2,
-        "owner": "jana",
-        "about": "Feeds the 08:15 mail <b>.",
-    },
-)
 
-
-def letter(what: str, alert: AlertState = CLOSE_MONTH, now: dt.datetime = NOW + 90 * MINUTE, **more: Any) -> Any:
+def said(what: str, alert: AlertState = CLOSE_MONTH, now: dt.datetime = NOW + 90 * MINUTE, **more: Any) -> AlertSaid:
     telling = Telling(what, "ops", more.get("storm", (alert,)), "alert:9:opened")
-    return letter_of(telling, service="jobs prod", base_url=more.get("base_url"), now=now)
+    return said_of(telling, service="jobs prod", base_url=more.get("base_url"), now=now, realert=REALERT)
 
 
-def closed(alert: AlertState, after: dt.timedelta) -> AlertState:
-    return AlertState(**{**vars(alert), "closed_at": alert.opened_at + after})
-
-
-def about(event: str, **details: Any) -> AlertState:
-    return AlertState(f"x:{event}", event, NOW, NOW, None, id=9, details=details)
+def letter(what: str, alert: AlertState = CLOSE_MONTH, **more: Any) -> Letter:
+    telling = Telling(what, "ops", more.get("storm", (alert,)), "alert:9:opened")
+    return letter_of(telling, said(what, alert, **more), service="jobs prod")
 
 
 @pytest.mark.parametrize(
@@ -368,7 +383,6 @@ times:             2, the last at 2026-11-24 03:10:00 UTC
 failures in a row: 2
 attempts:          3
 error:             Timeout
-reason:            Timeout (after 3 attempts)
 task:              17
 owner:             jana
 why it matters:    Feeds the 08:15 mail <b>.
@@ -378,6 +392,8 @@ What you can do now:
   scheduler show 17            how it ended, and why
   scheduler retry 17           run it once more
   scheduler pause close-month  hold it
+
+The next letter comes in 4 h if it lasts, or when it is over.
 """
     )
 
@@ -393,15 +409,59 @@ def test_a_storm_lists_some_and_counts_the_rest() -> None:
     assert found.subject == "[jobs prod] FAILED: 25 schedules: Timeout"
     assert f"schedules: {', '.join(f'job-{number}' for number in range(1, 21))} … and 5 more\n" in found.text
     assert (found.payload["count"], len(found.payload["schedules"])) == (25, 20)
+    over = tuple(closed(one, (one.id or 0) * MINUTE) for one in storm)
+    assert letter("closed", storm=over).subject == "[jobs prod] recovered: 25 schedules (failed) after up to 25 m"
 
 
-def test_the_html_says_the_same_and_nothing_of_it_is_markup() -> None:
-    found = letter("opened", base_url="https://jobs.example.org")
+@pytest.mark.parametrize(
+    ("what", "alert", "closing"),
+    [
+        ("opened", CLOSE_MONTH, ("The next letter comes in 4 h if it lasts, or when it is over.",)),
+        ("opened", MISSED, ("If it happens again, the next letter comes in 4 h at the earliest.",)),
+        ("passed", closed(CLOSE_MONTH, MINUTE), ("It is over already; no letter follows.",)),
+        ("closed", closed(CLOSE_MONTH, MINUTE), ()),
+    ],
+    ids=["while it lasts", "only if again", "over already", "over"],
+)
+def test_the_last_line_tells_when_the_next_letter_comes(what: str, alert: AlertState, closing: tuple[str, ...]) -> None:
+    assert said(what, alert).closing == closing
 
-    assert "Feeds the 08:15 mail &lt;b&gt;." in found.html
-    assert '<a href="https://jobs.example.org/tasks/17">' in found.html
-    for word in ("FAILED close-month: Timeout after 3 attempts", "scheduler retry 17", "1 h 30 m"):
-        assert word in found.html
+
+@pytest.mark.parametrize(
+    ("what", "alert", "tone"),
+    [
+        ("opened", CLOSE_MONTH, "bad"),
+        ("opened", MISSED, "warn"),
+        ("flapping", CLOSE_MONTH, "warn"),
+        ("passed", closed(CLOSE_MONTH, MINUTE), "warn"),
+        ("closed", closed(CLOSE_MONTH, MINUTE), "good"),
+    ],
+)
+def test_the_colour_tells_how_bad_it_is(what: str, alert: AlertState, tone: str) -> None:
+    assert said(what, alert).tone == tone
+
+
+@pytest.mark.parametrize(
+    ("alert", "link", "text"),
+    [
+        (CLOSE_MONTH, "/tasks/17", "Open task 17"),
+        (replace(CLOSE_MONTH, details={"schedule": "flush"}), "/schedules/flush", "Open flush"),
+        (about(alerts.NO_WORKER, name="long"), "/workers", "Open the workers"),
+        (about(alerts.BAD_FILE, name="schedules.yaml"), "/file", "Open the file"),
+        (about(alerts.MAIL_GIVEN_UP, name="mail"), "/", "Open the page"),
+    ],
+    ids=["task", "schedule", "worker", "file", "page"],
+)
+def test_a_letter_leads_to_the_page_that_tells_more(alert: AlertState, link: str, text: str) -> None:
+    found = said("opened", alert, base_url="https://jobs.example.org/")
+
+    assert (found.link, found.link_text) == (f"https://jobs.example.org{link}", text)
+
+
+def test_the_title_leaves_the_error_to_the_line_below_it() -> None:
+    found = said("again")
+
+    assert (found.title, found.error) == ("STILL FAILED close-month after 3 attempts (for 1 h 30 m)", "Timeout")
 
 
 def test_the_payload_has_what_programs_need() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduler.rules.messages import Letter, message_id, messages_to
+from scheduler.rules.messages import Letter, Message, message_id, messages_to
 from scheduler.rules.spec import Contact, Hook
 
 LETTER = Letter("[jobs] FAILED close-month", "FAILED close-month\n", payload={"event": "failed"}, chat="it failed")
@@ -52,3 +52,17 @@ def test_an_answer_names_what_it_answers_on_the_same_way() -> None:
     (message,) = messages_to(ops, answer, key="alert:9:closed", about="alert")
 
     assert message.content["replies_to"] == [message_id("alert:9:opened:ops:email")]
+
+
+def test_two_services_mark_the_same_message_differently_and_each_its_own_alike() -> None:
+    contact = Contact(name="ops", email=("ops@example.org",))
+    letter = Letter("recovered", "…", replies_to=("alert:1:opened",))
+
+    def told(origin: str, key: str) -> Message:
+        [message] = messages_to(contact, letter, key=key, about="alert", origin=origin)
+        return message
+
+    first, again, other = (told(origin, "alert:1:opened") for origin in ("a/", "a/", "b/"))
+    assert first == again
+    assert (first.key, first.message_id != other.message_id) == (other.key, True)
+    assert told("a/", "alert:1:closed").content["replies_to"] == [first.message_id]

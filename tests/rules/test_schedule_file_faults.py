@@ -1047,6 +1047,17 @@ schedules.yaml:3:58: kind "long": max_running must be at least 1, got 0
       |                                                          ^
 """,
     ),
+    "a kind of an isolation that there is not": (
+        """\
+kinds: {long: {isolation: forked}}
+schedules: {}
+""",
+        """\
+schedules.yaml:3:27: kind "long": isolation must be warm or fork, got "forked"; did you mean "fork"?
+    3 | kinds: {long: {isolation: forked}}
+      |                           ^^^^^^
+""",
+    ),
     "an unknown section": (
         """\
 schedules: {}

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import delete, make_url, text, update
+from sqlalchemy import delete, event, make_url, text, update
 
 from scheduler.errors import DatabaseAway
+from scheduler.store import database as database_module
 from scheduler.store.database import Database, Limits
+from scheduler.store.direct import Direct
 from scheduler.store.tables import Task
 from tests.builders import a_task
 from tests.proxy import PASS, SWALLOW, Proxy
 from tests.servers import PostgresServer
 
 SHORT = Limits(lock=0.5, statement=1, idle=1, connect=2, answer=1.5)  # 2 s: libpq takes 1 for 2
+INSERT_PART = "INSERT INTO part VALUES ('b', 'b', 'b', 1, 1, 1, '{}')"
+NOBODY: dict[str, Any] = {"token": "t", "worker": "w", "host": "", "pid": 1, "lease": dt.timedelta(seconds=60)}
 SOON = 10.0  # seconds; without a limit each of these would wait for ever
 
 
@@ -194,7 +203,7 @@ def test_a_transaction_that_cannot_be_put_in_order_is_as_if_sql_was_away(migrate
             session.execute(text("UPDATE part SET pid = 3"))
 
     with opened(strict.render_as_string(hide_password=False)) as database:
-        ask(database, "INSERT INTO part VALUES ('b', 'b', 'b', 1, 1, 1, '{}')")
+        ask(database, INSERT_PART)
         with pytest.raises(DatabaseAway) as away:
             change_what_another_changed(database)
         ask(database, "DELETE FROM part")
@@ -209,6 +218,102 @@ def test_a_migration_may_take_its_time(migrated_postgres: str) -> None:
 
         with pytest.raises(DatabaseAway):
             ask(database, "SELECT pg_sleep(1.2)")
+
+
+def test_a_server_that_takes_no_writes_is_as_if_it_was_away_until_it_does(migrated_postgres: str) -> None:
+    # So a primary that became a standby answers. Its connections are dropped: the next may find the new primary.
+    name = make_url(migrated_postgres).database
+    with opened(migrated_postgres) as database, opened(migrated_postgres) as admin:
+        ask(admin, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        try:
+            for written in (partial(ask, database, INSERT_PART), partial(Direct(database).claim, 1, 1, **NOBODY)):
+                with pytest.raises(DatabaseAway) as away:
+                    written()
+                assert "in a read-only transaction" in str(away.value)
+        finally:
+            ask(admin, f"ALTER DATABASE {name} RESET default_transaction_read_only")
+
+        ask(database, INSERT_PART)
+        ask(database, "DELETE FROM part")
+
+
+def test_a_pool_without_a_free_connection_is_as_if_sql_was_away(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database.engine.pool, "_timeout", 0.2)
+    with ExitStack() as held:
+        for _ in range(15):  # five, and ten more when it is crowded
+            held.enter_context(database.engine.connect())
+
+        with ends_soon(), pytest.raises(DatabaseAway) as away:
+            ask(database, "SELECT 1")
+
+    assert "QueuePool limit of size 5 overflow 10 reached" in str(away.value)
+    ask(database, "SELECT 1")
+
+
+# --- SQLite ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", ["by a session", "directly"])
+@pytest.mark.parametrize(
+    ("pragma", "said"),
+    [
+        pytest.param("max_page_count = 1", "database or disk is full", id="full"),
+        pytest.param("query_only = ON", "attempt to write a readonly database", id="read-only"),
+    ],
+)
+def test_a_file_that_takes_no_writes_is_as_if_sql_was_away_until_it_does(
+    migrated_file: Path, tmp_path: Path, pragma: str, said: str, written: str
+) -> None:
+    shutil.copyfile(migrated_file, tmp_path / "scheduler.db")
+    url = f"sqlite:///{tmp_path / 'scheduler.db'}"
+    with opened(url) as database:
+        with database.write() as session:
+            task_id = a_task(session, args={"text": "x" * 20_000}).id
+        hobbled = {"on": True}
+        event.listen(database.engine, "connect", lambda raw, record: hobbled["on"] and raw.execute(f"PRAGMA {pragma}"))
+        database.engine.dispose()
+        direct = Direct(database)
+
+        def write() -> None:
+            if written == "by a session":
+                with database.write() as session:
+                    session.execute(update(Task).values(args={"text": "y" * 100_000}))
+            else:
+                direct.claim(task_id, 1, **{**NOBODY, "worker": "w" * 100_000})
+
+        with pytest.raises(DatabaseAway) as away:
+            write()
+        assert str(away.value) == f"The database at {tmp_path / 'scheduler.db'} does not answer: {said}"
+
+        hobbled["on"] = False
+        direct.close()
+        database.engine.dispose()
+        write()
+        direct.close()
+
+
+def test_a_file_that_another_holds_is_as_if_sql_was_away(
+    migrated_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "SQLITE_WAIT_MS", 300)
+    shutil.copyfile(migrated_file, tmp_path / "scheduler.db")
+    url = f"sqlite:///{tmp_path / 'scheduler.db'}"
+    with opened(url) as database, opened(url) as other:
+        with other.write() as holder:
+            holder.execute(text("SELECT 1"))  # a session begins with its first statement
+            with ends_soon(), pytest.raises(DatabaseAway) as away:
+                ask(database, "UPDATE part SET pid = 2")
+        assert str(away.value).endswith("does not answer: database is locked")
+
+        ask(database, "UPDATE part SET pid = 2")
+
+
+def test_what_is_committed_is_on_the_disk() -> None:
+    # SQLite waits for the disk at each commit; the settings may say otherwise.
+    with opened("sqlite://") as database, database.read() as session:
+        assert session.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
 
 
 def test_limits_that_the_address_names_count(migrated_postgres: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,19 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import CheckConstraint, inspect, text
+from sqlalchemy import CheckConstraint, Connection, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from scheduler.errors import Refused
+from scheduler.kill_points import give_orders
 from scheduler.store import migrate as migrating
 from scheduler.store.database import Database
 from scheduler.store.migrate import HEAD, is_current, migrate
-from scheduler.store.tables import Base
+from scheduler.store.tables import Base, Task
 
 ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "scheduler" / "store" / "migrations" / "versions"
 PROCESSES = 5
 
 
@@ -122,6 +129,78 @@ def test_a_migration_that_fails_half_way_leaves_nothing(
         assert inspect(session.connection()).get_table_names() == []
 
 
+def test_a_migration_killed_after_any_of_its_scripts_leaves_nothing_and_the_next_does_it(
+    empty_database: Database,
+) -> None:
+    for number in range(1, len(list(SCRIPTS.glob("[0-9]*.py"))) + 1):
+        kill_a_migration(empty_database.url, number)
+        with empty_database.read() as session:
+            assert inspect(session.connection()).get_table_names() == []
+
+    assert migrate(empty_database)
+    assert is_current(empty_database)
+
+
+def test_a_migration_killed_on_its_way_from_an_older_version_leaves_that_as_it_was(empty_database: Database) -> None:
+    with empty_database.write_unhurried() as session:
+        upgrade(session.connection(), "0001")
+        session.execute(text(TASK), A_TASK)
+
+    kill_a_migration(empty_database.url, 2)
+
+    with empty_database.read() as session:
+        assert session.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == ["0001"]
+        assert "causes" not in {one["name"] for one in inspect(session.connection()).get_columns("attempt")}
+    migrate(empty_database)
+    with empty_database.read() as session:
+        assert session.scalars(select(Task.id)).all() == [1]
+
+
+def kill_a_migration(url: str, number: int) -> None:
+    """Another process migrates, and is killed after so many scripts."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            give_orders(f"migrate.mid=kill@{number}")
+            migrate(Database(url))
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+def upgrade(connection: Connection, to: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS.parent))
+    config.attributes["connection"] = connection
+    command.upgrade(config, to)
+
+
+def test_a_script_only_adds_so_that_an_older_program_that_still_runs_goes_on() -> None:
+    # A new keeper migrates while old workers are at their tasks. They know nothing of what is new, and miss nothing.
+    found = [
+        f"{path.name}:{node.lineno}: {ast.unparse(node.func)}"
+        for path in sorted(SCRIPTS.glob("[0-9]*.py"))
+        for function in ast.parse(path.read_text()).body
+        if isinstance(function, ast.FunctionDef) and function.name != "downgrade"
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and not only_adds(node)
+    ]
+
+    assert found == []
+
+
+def only_adds(call: ast.Call) -> bool:
+    name = ast.unparse(call.func)
+    if name == "op.add_column":
+        column = call.args[1]
+        assert isinstance(column, ast.Call)
+        options = {keyword.arg: ast.unparse(keyword.value) for keyword in column.keywords}
+        return options.get("nullable") == "True" or "server_default" in options
+    return not name.startswith(("op.", "batch")) or name in {
+        *("op.f", "op.create_table", "op.create_index", "op.drop_index", "op.get_bind")
+    }
+
+
 def test_processes_that_migrate_at_once_all_succeed(empty_database_url: str) -> None:
     code = (
         "import sys; from scheduler.store.database import Database; from scheduler.store.migrate import migrate\n"
@@ -173,21 +252,23 @@ ATTEMPT = (
 )
 
 
+A_TASK: dict[str, Any] = {
+    "id": 1,
+    "kind": "scheduled",
+    "origin": "schedule",
+    "schedule_id": None,
+    "fire_time": None,
+    "state": "planned",
+    "attempt": 0,
+    "finished_at": None,
+    "token": None,
+    "lease_until": None,
+    "lane": None,
+}
+
+
 def insert_task(session: Any, **fields: Any) -> None:
-    plain = {
-        "id": 1,
-        "kind": "scheduled",
-        "origin": "schedule",
-        "schedule_id": None,
-        "fire_time": None,
-        "state": "planned",
-        "attempt": 0,
-        "finished_at": None,
-        "token": None,
-        "lease_until": None,
-        "lane": None,
-    }
-    session.execute(text(TASK), {**plain, **fields})
+    session.execute(text(TASK), {**A_TASK, **fields})
 
 
 def insert_attempt(session: Any, **fields: Any) -> None:

@@ -211,7 +211,7 @@ def test_only_a_forecast_is_taken_back(session: Session) -> None:
 
     withdrawn = tasks.withdraw_forecast(session, [schedule.id], at("02:00"))
 
-    assert withdrawn == [foretold]
+    assert withdrawn == [(foretold, 1, "scheduled")]
     assert set(session.scalars(select(Task.id))) == kept_ids
 
 

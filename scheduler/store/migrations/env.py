@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+from scheduler.kill_points import point
 from scheduler.store.tables import Base
 
 context.configure(
@@ -11,5 +12,6 @@ context.configure(
     target_metadata=Base.metadata,
     render_as_batch=True,  # SQLite alters a table by copying it
     transactional_ddl=True,
+    on_version_apply=lambda **told: point("migrate.mid"),
 )
 context.run_migrations()

@@ -1,1 +1,1 @@
-"""The HTTP interface for programs, /api/v1: a module for each thing one can ask about, a router in each."""
+"""The HTTP interface for programs: /api/v1. Its description, /api/v1/openapi.json, is exact."""

@@ -102,6 +102,8 @@ def misbehave(diary: str, how: str) -> Any:
     if how == "hold":  # blocks the interpreter's signals: the main thread never comes back from C
         signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
         threading.Event().wait()
+    if how == "hold GIL":  # no signal is heard and no thread runs, for hours
+        max(range(10**15))
     if how == "fork":  # both come back
         if os.fork() == 0:
             return {"who": "the fork"}
@@ -112,11 +114,22 @@ def misbehave(diary: str, how: str) -> Any:
             rest(5)
             os._exit(0)
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "leave child and return":
+        if os.fork() == 0:
+            rest(30)
+            os._exit(0)
+        return {"left": "a child"}
     if how == "close files":
         os.closerange(3, 100)
     if how == "nan":
         return {"value": float("nan")}
     return {}
+
+
+@task(kind="long")
+def misbehave_long(diary: str, how: str) -> Any:
+    """The same in a child that is forked for it alone."""
+    return misbehave(diary, how)
 
 
 @task

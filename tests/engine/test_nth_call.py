@@ -1,0 +1,172 @@
+"""Whatever is the N-th thing that happens on a task's way, for N = 1, 2, 3, …: it goes wrong there, and nothing is lost
+or doubled. Nobody has to foresee the place: N goes up until a day gets through without reaching it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url, text
+
+from scheduler.broker.connection import connect
+from scheduler.clock import utc_now
+from scheduler.engine import child
+from scheduler.engine.troubles import Pauses
+from scheduler.kill_points import POINTS, give_orders
+from scheduler.rules.states import LOST, SUCCEEDED
+from scheduler.store.database import Database
+from scheduler.store.tables import Base
+from tests.journeys.small_service import SmallService
+from tests.proxy import Proxy
+from tests.servers import RedisServer, start_redis
+
+AS_WANTED = {"flaky": {SUCCEEDED}, "laned": {SUCCEEDED}}
+FEWEST = 60  # things that happen on the way of six tasks; fewer, and the loop has ended too soon
+# With each first one of as many, every request is hit once. More than the longest transaction has, else it would never
+# get through; a day has some 100 requests to SQL and 70 to Redis.
+SQL_STEP, REDIS_STEP = 45, 24
+HERE = ("apply.", "planner.", "dispatcher.", "child.", "outcomes.", "reconcile.")  # what the small service has
+
+
+def test_a_process_killed_at_the_nth_point_loses_and_doubles_nothing(
+    migrated_file: Path, redis_url: str, tmp_path: Path
+) -> None:
+    reached: set[str] = set()
+    number = 0
+    killed = True
+    while killed:
+        number += 1
+        folder = tmp_path / str(number)
+        service = a_new_day(migrated_file, redis_url, folder)
+        killed = is_killed_at(number, service, folder / "reached")
+        reached |= {path.read_text() for path in folder.glob("reached/any")}
+
+        with service() as again:
+            again.let_leases_end()
+            again.run()
+            expect_order(again, number)
+
+    assert number > FEWEST
+    assert {name for name in POINTS if name.startswith(HERE)} - reached == set()
+
+
+def a_new_day(migrated_file: Path, redis_url: str, folder: Path) -> Callable[[], SmallService]:
+    """An empty database and an empty Redis; opened by each process for itself."""
+    folder.mkdir()
+    (folder / "reached").mkdir()
+    shutil.copyfile(migrated_file, folder / "scheduler.db")
+    with connect(redis_url) as client:
+        client.flushall()
+    until = utc_now().replace(microsecond=0)
+    return lambda: SmallService(f"sqlite:///{folder / 'scheduler.db'}", redis_url, folder, until)
+
+
+def is_killed_at(number: int, service: Callable[[], SmallService], marks: Path) -> bool:
+    """Whether a process that lives through the day is killed at the `number`-th point; False when it got through."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.environ["SCHEDULER_POINT_FOLDER"] = str(marks)
+            give_orders(f"any=kill@{number}")
+            service().run()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert status in (0, 9), f"at point {number} the process ended with {status}"
+    return status != 0
+
+
+def expect_order(service: SmallService, number: object) -> None:
+    assert service.findings() == [], f"at {number}"
+    states = service.states()
+    assert states.pop("once") <= {SUCCEEDED, LOST}, f"at {number}"
+    assert states == AS_WANTED, f"at {number}"
+
+
+# --- the way to SQL and Redis ---------------------------------------------------------------------------------------
+
+
+class EveryNth(Proxy):
+    """Delivers the `first` request of all that are made over it, and each `step`-th after it, and cuts the connection
+    instead of replying. What was done is done, what was open is rolled back, and nobody can tell which."""
+
+    def __init__(self, target: int, first: int, step: int) -> None:
+        super().__init__("127.0.0.1", target)
+        self.requests = -first
+        self.step = step
+
+    async def _may_pass(self, chunk: bytes, pair: Any, is_reply: bool) -> bool:
+        if is_reply:
+            if pair.doomed:
+                self._reset(pair.client, "drop_reply")
+            return not pair.doomed
+        self.requests += 1
+        pair.doomed = self.requests >= 0 and self.requests % self.step == 0
+        return True
+
+
+@pytest.fixture
+def tcp_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with start_redis(tmp_path / "redis", port=0) as server:
+        yield server
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that waits a moment only before it tries again."""
+    monkeypatch.setattr(child, "Pauses", partial(Pauses, 0.01, 0.02))
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_reply_to_each_request_to_postgresql_may_be_lost(
+    migrated_postgres: str, redis_url: str, tmp_path: Path
+) -> None:
+    url = make_url(migrated_postgres)
+    for first in range(1, SQL_STEP + 1):
+        empty(migrated_postgres, redis_url)
+        with EveryNth(url.port or 5432, first, SQL_STEP) as proxy:
+            through = url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
+            live_through_a_day(through, migrated_postgres, redis_url, tmp_path / str(first))
+        assert proxy.faults("drop_reply"), f"at {first}"
+    empty(migrated_postgres, redis_url)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_reply_to_each_request_to_redis_may_be_lost(
+    migrated_file: Path, tcp_redis: RedisServer, tmp_path: Path
+) -> None:
+    for first in range(1, REDIS_STEP + 1):
+        folder = tmp_path / str(first)
+        a_new_day(migrated_file, tcp_redis.url, folder)
+        url = f"sqlite:///{folder / 'scheduler.db'}"
+        with EveryNth(tcp_redis.port, first, REDIS_STEP) as proxy:
+            live_through_a_day(url, url, f"redis://127.0.0.1:{proxy.port}/0", folder)
+        assert proxy.faults("drop_reply"), f"at {first}"
+
+
+def live_through_a_day(url: str, plain_url: str, redis_url: str, folder: Path) -> None:
+    """The day, over what is in the way; judged without it."""
+    folder.mkdir(exist_ok=True)
+    until = utc_now().replace(microsecond=0)
+    with SmallService(url, redis_url, folder, until) as service:
+        service.run()
+    with SmallService(plain_url, redis_url, folder, until) as service:
+        expect_order(service, folder.name)
+
+
+def empty(database_url: str, redis_url: str) -> None:
+    database = Database(database_url)
+    names = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    with database.write() as session:
+        session.execute(text(f"TRUNCATE {names}"))
+    database.close()
+    with connect(redis_url) as client:
+        client.flushall()
