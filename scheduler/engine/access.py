@@ -48,8 +48,7 @@ class Access:
 
     def log_in(self, name: str, password: str, address: str) -> str | None:
         """The token of a new session, for the browser alone; None when name or password are wrong."""
-        with self.database.read() as session:
-            user = users.by_name(session, name[:64])
+        user = self._user(name)
         known = user is not None and user.disabled_at is None
         is_right = passwords.is_password(password, user.password_hash if user and known else None)
         asker = Asker(name, SESSION, address)
@@ -83,9 +82,15 @@ class Access:
 
     def named(self, name: str) -> Known | None:
         """A user whom something else vouches for: a proxy."""
-        with self.database.read() as session:
-            user = users.by_name(session, name[:64])
+        user = self._user(name)
         return None if user is None or user.disabled_at is not None else Known(user.name, user.role)
+
+    def _user(self, name: str) -> User | None:
+        """The user of that name; nothing that could not be one reaches SQL."""
+        if not NAME.match(name):
+            return None
+        with self.database.read() as session:
+            return users.by_name(session, name)
 
     # --- programs ---------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.policy import GRACE_OF_KILL, TaskPolicy
 from scheduler.rules.spec import KindSpec, Missed, Retry, ScheduleSpec, Timeout
 from scheduler.rules.states import CANCELLED, FINAL, KINDS, RUNNING
+from scheduler.rules.storable import why_unstorable
 from scheduler.store import audit, parts, schedules, tasks
 from scheduler.store.database import Database
 from scheduler.store.tables import Schedule, Task
@@ -281,6 +282,9 @@ def _broken(catalogue: Catalogue) -> str:
 
 
 def _refuse_bad_arguments(function: TaskFunction | None, args: Mapping[str, Any]) -> None:
+    why = why_unstorable(dict(args))
+    if why is not None:
+        raise WrongUsage(f"The arguments cannot be stored: {why}")
     if function is None:
         return  # the worker may know it; if not, the task fails and says so
     problems = check_arguments(function.function, args)

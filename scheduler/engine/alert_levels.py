@@ -51,7 +51,9 @@ def levels_of(session: Session, now: dt.datetime) -> Levels:
         *_mail_given_up(session, now),
         *_broken_promises(seen, now),
     )
-    return Levels(troubles, frozenset() if judged else frozenset({alerts.BAD_FILE}))
+    examined = any(one["details"].get("broken") is not None for one in watching)
+    unknown = {alerts.BAD_FILE: not judged, alerts.BROKEN_PROMISE: not examined}
+    return Levels(troubles, frozenset(event for event, is_unknown in unknown.items() if is_unknown))
 
 
 def _late(session: Session, now: dt.datetime) -> Iterator[Trouble]:

@@ -159,7 +159,7 @@ def _ended(
     width = max(1, (until - since) // MICROSECOND // bars)
     passed = (_number(Task.finished_at) - to_micros(since)) // width
     # One number to group by: to sort or hash five columns of a million rows takes half as long again.
-    group = func.coalesce(Task.schedule_id, 0)
+    group: Any = func.coalesce(Task.schedule_id, 0)
     for number, size in (
         (case(_places(KINDS), value=Task.kind), len(KINDS)),
         (case(_places(ENDS), value=Task.state), len(ENDS)),

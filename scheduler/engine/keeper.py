@@ -87,7 +87,7 @@ class Keeper:
                     "trouble": self.file_watch.trouble,
                     "text_hash": self.file_watch.text_hash,
                     "watchdog": self.watchdog.details() if self.watchdog else None,
-                    "broken": list(self.examination.broken),
+                    "broken": self.examination.broken,
                 }
             )
             stop.wait(0.2)

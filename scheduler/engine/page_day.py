@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.clock import MICROSECOND, to_micros
 from scheduler.engine.planner import pause_of
+from scheduler.engine.status import SILENT_AFTER
 from scheduler.rules import alerts
 from scheduler.rules.calendars import blackout_windows
 from scheduler.rules.fire_times import fire_times
@@ -291,7 +292,8 @@ def _silences(session: Session, span: Span, now: dt.datetime) -> Iterator[Span]:
     for row in session.execute(query):
         name = row.details.get("name") or ""
         why = SILENCES[row.event] + (f": {name}" if name else "")
-        yield _cut(Span(row.opened_at, row.closed_at or now, why), span)
+        before = SILENT_AFTER if row.event == alerts.SILENT_PART else dt.timedelta(0)  # it is told so much later
+        yield _cut(Span(row.opened_at - before, row.closed_at or now, why), span)
 
 
 def _cut(one: Span, span: Span) -> Span:

@@ -33,7 +33,9 @@ log = logging.getLogger(__name__)
 # In one transaction, so that claims wait a fraction of a second at most on SQLite, where one writes at a time. After a
 # standstill a single schedule may have a thousand rows; it ends the transaction.
 SCHEDULES_AT_ONCE, ROWS_AT_ONCE = 250, 1000
-LEAST_PAUSE = 0.06  # seconds between two transactions on SQLite: those that wait for it look again every 25 ms or less
+# Seconds between two transactions on SQLite, as long as one took: those that wait for it look again every 25 ms at
+# first, and every 100 ms at last.
+LEAST_PAUSE, LONGEST_PAUSE = 0.06, 0.11
 LONGEST_STEP = 10.0  # seconds; then the rest is left to the next step, for the keeper has more to do
 
 
@@ -66,7 +68,8 @@ class Planner:
             if not is_more or time.monotonic() > until:
                 return handled
             if self.database.is_sqlite:
-                self.wait(max(LEAST_PAUSE, took / 2))
+                self.database.checkpoint()
+                self.wait(min(LONGEST_PAUSE, max(LEAST_PAUSE, took)))
 
     def _plan_some(self, now: dt.datetime | None) -> tuple[int, bool, list[WaitingJob]]:
         """How many schedules were planned, whether more may be behind, and the jobs to register."""

@@ -95,6 +95,7 @@ def delete_old(
             took = _delete(database, data, some, deleted)
             looked += len(some)
             watch(looked, total, deleted.tasks.total())
+            database.checkpoint()
             size = next_size(size, took, batch)
             wait(max(LEAST_PAUSE, took))
     with database.write() as session:

@@ -27,7 +27,7 @@ class SelfExamination:
     def __init__(self, database: Database, room: WaitingRoom) -> None:
         self.database = database
         self.room = room
-        self.broken: Sequence[Mapping[str, str]] = ()  # name and message of each; for the keeper's tick
+        self.broken: Sequence[Mapping[str, str]] | None = None  # name and message of each; None: not known yet
         self._found_before: frozenset[str] = frozenset()
         self._thread: threading.Thread | None = None
 
@@ -42,12 +42,14 @@ class SelfExamination:
     def step(self) -> float:
         """One look; how long until the next, in seconds. Raises DatabaseAway, RedisAway: what was known stays."""
         found = {one.name: one.message for one in broken_invariants(self.database, self.room)}
-        known = {one["name"] for one in self.broken}
-        self.broken = [
+        known = {one["name"] for one in self.broken or ()}
+        confirmed = [
             {"name": name, "message": message} for name, message in found.items() if name in self._found_before
         ]
+        if self.broken is not None or confirmed or not found:
+            self.broken = confirmed
         self._found_before = frozenset(found)
-        for one in self.broken:
+        for one in confirmed:
             if one["name"] not in known:
                 log.error("A promise is broken: %s", one["message"], extra={"event": "promise_broken"})
         return LOOK_AGAIN_AFTER if found or known else LOOK_EVERY
@@ -55,7 +57,7 @@ class SelfExamination:
     def _run(self, stop: Stop) -> None:
         pauses = Pauses(LOOK_AGAIN_AFTER, LOOK_EVERY)
         wait = LOOK_AGAIN_AFTER  # by then all has begun
-        while not stop.is_set:
+        while True:
             stop.wait(wait)
             if stop.is_set:
                 return

@@ -106,6 +106,16 @@ class Database:
         with self._session(self._reading) as session:
             yield session
 
+    def checkpoint(self) -> None:
+        """On SQLite bring what was written lately into the file itself, and keep no writer waiting. Who writes much
+        does it now and then: else it falls to whoever commits the thousandth page, a worker at its claim perhaps."""
+        if self.is_sqlite:
+            raw = self.engine.raw_connection()
+            try:
+                raw.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+            finally:
+                raw.close()
+
     def close(self) -> None:
         self.engine.dispose()
 

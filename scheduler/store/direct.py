@@ -167,6 +167,7 @@ class _SqliteStatements:
         self._connection = connection
         self._synchronous = synchronous
         self._claim, self._begin_attempt, self._end, self._end_attempt = texts(True)
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # who claims has a task that waits; see `end`
 
     def claim(self, values: Mapping[str, Any]) -> Sequence[Any] | None:
         try:
@@ -180,7 +181,12 @@ class _SqliteStatements:
         return told
 
     def end(self, values: Mapping[str, Any]) -> Sequence[Any] | None:
-        return self._both(self._end, self._end_attempt, values)
+        # Whoever commits the thousandth page brings them into the file: an end has the time for it.
+        self._connection.execute("PRAGMA wal_autocheckpoint = 1000")
+        try:
+            return self._both(self._end, self._end_attempt, values)
+        finally:
+            self._connection.execute("PRAGMA wal_autocheckpoint = 0")
 
     def _claim_soon(self, values: Mapping[str, Any]) -> Sequence[Any] | None:
         """A claim that is on disk with the next commit that is, whoever makes it. Should the machine lose its power

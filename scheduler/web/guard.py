@@ -73,7 +73,8 @@ class Guard:
         except ClientDisconnect:
             log.debug("%s %s: gone before it was read", request.method, request.url.path)
         except Exception:
-            log.exception("%s %s failed", request.method, request.url.path, extra={"event": "web_request_failed"})
+            asked = scope.get("raw_path", b"")[:200].decode("ascii", "backslashreplace")  # as it came: on one line
+            log.exception("%s %s failed", request.method, asked, extra={"event": "web_request_failed"})
             if not begun:
                 await plain_refusal(request, 500, OURS_TO_MEND)(scope, receive, send_with_headers)
 
@@ -87,6 +88,8 @@ class Guard:
                 f"This service is not known as {headers.get('host', '')[:80]!r}. If people reach it by that name, "
                 "set base_url (SCHEDULER_BASE_URL) to it."
             )
+        if "\0" in request.scope["path"]:  # which no name of ours holds, and PostgreSQL no text
+            return 404, "There is nothing at this address."
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit() or int(length) > MOST_BYTES:
             return 413, _too_large()

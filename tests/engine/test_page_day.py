@@ -164,8 +164,8 @@ def test_gaps_and_silence_are_outages_and_those_that_touch_are_one(database: Dat
                 subject="part:dispatcher@here:silent_part",
                 event="silent_part",
                 state="closed",
-                opened_at=on(YESTERDAY, "01:30"),
-                last_at=on(YESTERDAY, "01:30"),
+                opened_at=on(YESTERDAY, "02:00:30"),
+                last_at=on(YESTERDAY, "02:00:30"),
                 closed_at=on(YESTERDAY, "02:10"),
                 details={"name": "dispatcher"},
             )

@@ -50,6 +50,12 @@ class Admin:
             (value,) = connection.execute("SELECT current_setting(%s)", (name,)).fetchone() or ("",)
             return str(value)
 
+    def lets_in(self) -> bool:
+        try:
+            return bool(self.setting("fsync"))
+        except psycopg.OperationalError:
+            return False
+
     def backends(self) -> list[int]:
         with psycopg.connect(self._url) as connection:
             query = "SELECT pid FROM pg_stat_activity WHERE datname = %s ORDER BY backend_start"
@@ -72,6 +78,7 @@ def crashed(admin: Admin) -> Iterator[None]:
     else:
         admin.end_connections()
     yield
+    wait_for(admin.lets_in, seconds=60, what="the end of the recovery")
 
 
 @contextmanager

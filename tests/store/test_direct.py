@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -296,6 +297,26 @@ def test_sqlite_answers_a_claim_before_it_is_on_disk_but_not_one_at_most_once(
 
     assert [word for word in said if word in ("NORMAL", "FULL", "COMMIT", "ROLLBACK")] == [*claim, "COMMIT"]
     assert direct.connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    direct.close()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_on_sqlite_an_end_brings_what_was_written_into_the_file_and_a_claim_does_not(
+    database_url: str, database: Database
+) -> None:
+    direct = Direct(Database(database_url))
+    ended = a_running_task(database)
+    claimed = a_row(database, args={"text": "x" * 5_000_000})  # the claim writes its pages, over a thousand, anew
+    direct.prepare()
+    file = Path(database.place)
+    before = file.stat().st_size
+
+    assert direct.claim(claimed.id, 1, token="t1", **WHO) is not None
+    after_claim = file.stat().st_size
+    assert direct.end_plainly(ended.id, 1, "mine", None, None, 0)
+
+    assert after_claim == before
+    assert file.stat().st_size > before + 4_500_000
     direct.close()
 
 

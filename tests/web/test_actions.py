@@ -19,7 +19,7 @@ from scheduler.rules.states import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED
 from scheduler.store.access_tables import AuditLine
 from scheduler.store.database import Database
 from scheduler.store.tables import Schedule, Task
-from tests.builders import HOUR, a_schedule, a_spec, a_task
+from tests.builders import HOUR, a_revision, a_schedule, a_spec, a_task
 from tests.web.people import add_users, log_in
 from tests.web.serving import a_client
 
@@ -336,19 +336,24 @@ def test_a_viewer_sees_no_forms_of_actions_and_may_not_send_them(client: TestCli
 
 
 @pytest.mark.usefixtures("cheap_passwords")
-def test_what_is_wrong_with_the_file_is_shown_to_operators_alone(
+def test_texts_of_the_file_and_what_is_wrong_with_them_are_shown_to_operators_alone(
     client: TestClient, database: Database, tmp_path: Path
 ) -> None:
     add_users(database)
+    with database.write() as session:
+        number = a_revision(session, text="first-word: 1\n").id
     (tmp_path / "schedules.yaml").write_text("version: 1\ntimezone: UTC\nschedules: {a: {secret-word: 1}}\n")
 
     log_in(client, "viewer")
     of_viewer = client.get("/file").text
+    assert client.get(f"/file/text?revision={number}").status_code == 403
     log_in(client, "operator")
     of_operator = client.get("/file").text
 
     assert "3 faults" in of_viewer
     assert "secret-word" not in of_viewer
+    assert "first-word" not in of_viewer
+    assert "first-word" in of_operator
     assert "has an unknown key &#34;secret-word&#34;" in of_operator
 
 

@@ -70,7 +70,14 @@ def test_a_cookie_is_worth_nothing_after_the_log_out(client: TestClient) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "password"), [("operator", "eleven green bottles"), ("nobody", PASSWORD), ("", ""), ("Operator", PASSWORD)]
+    ("name", "password"),
+    [
+        ("operator", "eleven green bottles"),
+        ("nobody", PASSWORD),
+        ("", ""),
+        ("Operator", PASSWORD),
+        ("a\0b", "\0"),
+    ],
 )
 def test_a_wrong_name_and_a_wrong_password_get_the_same_answer(client: TestClient, name: str, password: str) -> None:
     answer = client.post("/log-in", data={"name": name, "password": password})

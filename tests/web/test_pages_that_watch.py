@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from scheduler.broker.waiting_room import WaitingRoom
-from scheduler.clock import utc_now
+from scheduler.clock import iso, utc_now
 from scheduler.store.database import Database
 from tests.builders import HOUR, MINUTE, a_revision, a_schedule, a_spec, a_task
-from tests.engine.test_page_now import all_parts
+from tests.engine.test_page_now import all_parts, tick
+from tests.web.people import add_users, bearer
 from tests.web.serving import a_client
 
 LARGEST = 100_000  # bytes of a page
@@ -126,6 +127,33 @@ def test_what_names_and_errors_hold_is_text_and_nothing_else(database: Database,
     for tag in re.findall(r"<(?:script|img)[^>]*>", text):
         assert tag.startswith('<script src="/static/'), tag
     assert not re.search(r"<[a-z][^>]*\son[a-z]+=", re.sub(r'"[^"]*"', '""', text))
+
+
+def test_only_operators_are_shown_what_the_refused_file_says(
+    database: Database, client: TestClient, cheap_passwords: None
+) -> None:
+    trouble = {"message": 'schedules.yaml:4:18: "s3cret" is not a time', "since": iso(utc_now()), "faults": []}
+    with database.write() as session:
+        all_parts(session)
+        tick(session, "keeper", planner=1.0, reconcile=1.0, file="schedules.yaml", trouble=trouble, text_hash=None)
+    tokens = add_users(database)
+
+    seen = {role: client.get("/", headers=bearer(token)).text for role, token in tokens.items()}
+
+    assert {role: "s3cret" in text for role, text in seen.items()} == {"viewer": False, "operator": True, "admin": True}
+    assert "The schedule file is not in force: it was refused" in seen["viewer"]
+
+
+@pytest.mark.parametrize("path", ["/", "/day", "/workers", "/events/now", "/events/workers"])
+def test_nobody_is_told_anything_without_a_name(
+    database: Database, client: TestClient, cheap_passwords: None, path: str
+) -> None:
+    add_users(database)
+
+    answer = client.get(path)
+
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"/log-in?next={path}"
 
 
 # --- day and workers ------------------------------------------------------------------------------------------------

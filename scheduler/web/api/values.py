@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import math
 import re
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from fastapi import Header, Path, Query
@@ -26,6 +24,7 @@ from pydantic import (
 )
 
 from scheduler.clock import parse_iso
+from scheduler.rules.storable import why_unstorable
 
 LARGEST_ID = 2**63 - 1
 LARGEST_REVISION = 2**31 - 1
@@ -36,8 +35,6 @@ MOMENT = (
     r"([.][0-9]{1,6})?(Z|[+-](0[0-9]|1[0-3]):[0-5][0-9])$"
 )
 MOST_ARGUMENTS = 100_000  # bytes of JSON
-DEEPEST = 20
-UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 State = Literal[
     "planned", "queued", "running", "retrying", "succeeded", "failed", "skipped", "missed", "cancelled", "lost"
@@ -65,28 +62,12 @@ def _read_number(value: Any) -> Any:
 
 def _storable(value: dict[str, Any]) -> dict[str, Any]:
     """What both databases take. Raises ValueError."""
-    for part, depth in _parts(value):
-        if depth > DEEPEST:
-            raise ValueError(f"lists and mappings stand at most {DEEPEST} deep in each other")
-        if isinstance(part, float) and not math.isfinite(part):
-            raise ValueError("NaN and infinities are no JSON")
-        if isinstance(part, str) and UNSTORABLE.search(part):
-            raise ValueError("a text holds no NUL and no half of a letter")
+    why = why_unstorable(value)
+    if why is not None:
+        raise ValueError(why)
     if len(json.dumps(value)) > MOST_ARGUMENTS:
         raise ValueError(f"arguments have at most {MOST_ARGUMENTS:,} bytes")
     return value
-
-
-def _parts(value: Any) -> Iterator[tuple[Any, int]]:
-    """Every value and key, and how deep it stands; without recursion, whatever was sent."""
-    open_: list[tuple[Any, int]] = [(value, 1)]
-    while open_:
-        one, depth = open_.pop()
-        yield one, depth
-        if isinstance(one, dict):
-            open_.extend((part, depth + 1) for pair in one.items() for part in pair)
-        elif isinstance(one, list):
-            open_.extend((part, depth + 1) for part in one)
 
 
 Moment = Annotated[

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 from scheduler.engine.changes import revision as revision_of
 from scheduler.engine.changes import revisions as revisions_of
 from scheduler.engine.page_file import SHOWN_LETTERS, on_disk, text_diff, text_of
-from scheduler.web.callers import Viewer
+from scheduler.web.callers import OPERATOR, Operator, Viewer
 from scheduler.web.here import BackendsHere, CatalogueHere, SettingsHere
 from scheduler.web.telling import told_page
 
@@ -35,7 +35,8 @@ def file(
     latest = revisions[0]["revision"] if revisions else None
     chosen = revision or latest
     old = against or (chosen - 1 if chosen is not None and chosen > 1 else None)
-    text = text_of(backends.database, chosen, letters=SHOWN_LETTERS) if chosen is not None else ""
+    may_read = caller.may(OPERATOR)  # the texts: a viewer is told which schedules were changed
+    text = text_of(backends.database, chosen, letters=SHOWN_LETTERS) if chosen is not None and may_read else ""
     revision_shown = None if chosen is None else revision_of(backends.database, chosen)
     return told_page(
         request,
@@ -47,14 +48,14 @@ def file(
         against=old,
         text=text,
         is_cut=revision_shown is not None and len(revision_shown["text"]) > SHOWN_LETTERS,
-        diff=text_diff(backends.database, old, chosen) if old is not None and chosen is not None else None,
+        diff=text_diff(backends.database, old, chosen) if old is not None and chosen is not None and may_read else None,
         disk=on_disk(backends.database, settings, catalogue, anyhow=check),
     )
 
 
 @router.get("/file/text")
 def file_text(
-    caller: Viewer, backends: BackendsHere, revision: Annotated[int, Query(ge=1, le=2**31 - 1)]
+    caller: Operator, backends: BackendsHere, revision: Annotated[int, Query(ge=1, le=2**31 - 1)]
 ) -> PlainTextResponse:
     """The text of a revision, whole."""
     return PlainTextResponse(text_of(backends.database, revision))

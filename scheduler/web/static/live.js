@@ -2,7 +2,7 @@
 // without taking focus or selection away, and says so when nothing comes any more.
 //
 //   <main data-live="/events/now">       where the news come from
-//   <section id="running" data-region>   what one piece of news replaces the inside of
+//   <section id="running" data-region>   what one piece of news replaces the inside of; "urgent" is never put off
 //   <time data-since|data-until>         counts on by itself
 "use strict";
 
@@ -21,7 +21,20 @@
     const [unit, size] = units.find(([, size]) => seconds >= size) || units[3];
     return `${Math.floor(seconds / size)} ${unit}`;
   };
+  const clockIn = zone =>
+    new Intl.DateTimeFormat("en-GB", {timeStyle: "medium", hourCycle: "h23", timeZone: zone});
+  const clockOfPage = () => {
+    try {
+      return clockIn(root.dataset.zone);
+    } catch {
+      return clockIn(undefined);  // a zone that the browser does not know
+    }
+  };
+  const writer = clockOfPage();
+  const clock = moment => writer.format(moment);
   const tick = () => {
+    const now = document.querySelector("[data-clock]");
+    if (now && !isSelected(now)) now.textContent = clock(serverNow());
     for (const time of document.querySelectorAll("time[data-since], time[data-until]")) {
       const ahead = (Date.parse(time.dateTime) - serverNow()) / 1000;
       const text = lasting(Math.max(0, "until" in time.dataset ? ahead : -ahead));
@@ -52,6 +65,8 @@
   const isAlike = (old, fresh) =>
     old !== null && old.nodeName === fresh.nodeName && (old.id || "") === (fresh.id || "");
   const makeChildrenLike = (old, fresh) => {
+    const stays = new Set([...fresh.children].map(child => child.id));
+    for (const child of [...old.children]) if (child.id && !stays.has(child.id)) child.remove();
     let next = old.firstChild;
     for (const child of [...fresh.childNodes]) {
       const same = child.id ? [...old.children].find(one => one.id === child.id) : isAlike(next, child) ? next : null;
@@ -86,7 +101,8 @@
     const before = anchor ? anchor.getBoundingClientRect().top : 0;
     for (const [name, html] of waiting) {
       const region = document.getElementById(name);
-      if (region && isSelected(region)) continue;  // put off while something in it is marked
+      // Put off while something in it is marked; but not whether all is well.
+      if (region && region.dataset.region !== "urgent" && isSelected(region)) continue;
       waiting.delete(name);
       if (!region || !region.hasAttribute("data-region")) continue;
       const fresh = document.createElement("template");
@@ -118,14 +134,6 @@
   const notice = document.getElementById("cut-off");
   let source = null, heardAt = Date.now(), cutOffSince = null, again = 0;
 
-  const clock = moment => {
-    const options = {hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23"};
-    try {
-      return new Date(moment).toLocaleTimeString("en-GB", {...options, timeZone: root.dataset.zone});
-    } catch {
-      return new Date(moment).toLocaleTimeString("en-GB", options);  // a zone that the browser does not know
-    }
-  };
   const sayCutOff = why => {
     cutOffSince ??= serverNow();
     const said = `${why || "Cut off"} since ${clock(cutOffSince)}; trying again. What stands here may be out of date.`;

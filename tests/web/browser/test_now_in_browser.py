@@ -215,6 +215,23 @@ def test_now_is_not_green_when_the_scheduler_dies_under_it(
     expect(opened).to_have_title("✗ Now · jobs")
 
 
+def test_a_page_on_which_everything_is_marked_tells_all_the_same_when_the_scheduler_dies(
+    site: Site, page: OpenPage
+) -> None:
+    with site.database.write() as session:
+        all_parts(session)
+    opened = page()
+    opened.goto(site.url)
+    is_live(opened)
+    opened.keyboard.press("Control+a")
+
+    silence(site)
+
+    expect(opened.locator(".verdict.is-bad")).to_be_visible()
+    expect(opened.locator("#troubles")).to_contain_text("No part of the service has ticked")
+    assert opened.evaluate("getSelection().isCollapsed") is False
+
+
 def test_a_page_that_is_cut_off_says_so_greys_and_comes_back(site: Site, page: OpenPage) -> None:
     with site.database.write() as session:
         all_parts(session)
