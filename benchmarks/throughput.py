@@ -2,9 +2,10 @@
 stock `rq worker`, which stores nothing in SQL; and what a second process adds.
 
 In turns, on one Redis (private, as `scheduler up` starts it). Stock runs a function of a module that it has imported
-before, with RQ's JSON serializer, and logs warnings only; ours runs as `scheduler start worker` does. Both find their
-jobs queued and are timed from the start of their first to the end of their last by what they write themselves. SQLite
-has synchronous=FULL and PostgreSQL fsync, as by default: a commit that is answered is on disk.
+before, with RQ's JSON serializer, and logs warnings only; ours runs as `scheduler start worker` does, and its processes
+are idle when the jobs come. Both are timed from the start of their first job to the end of their last, by what they
+write themselves. SQLite has synchronous=FULL and PostgreSQL fsync, as by default: a commit that is answered is on disk,
+but for claims that may be taken back (scheduler/store/direct.py).
 
     python -m benchmarks.throughput [--tasks N] [--rounds N] [--only sqlite|postgresql]
 """
@@ -109,12 +110,16 @@ def our_rate(client: redis.Redis, url: str, folder: Path, count: int, workers: i
     client.flushdb()
     database = Database(url)
     try:
-        _fill(database, WaitingRoom(client), count)
+        room = WaitingRoom(client)
+        _fill(database, room, count)
         environment = {"REDIS_URL": f"unix://{socket_of(client)}", "DATABASE_URL": url}
         command = [sys.executable, "-m", "scheduler", "start", "worker", "--kind", "adhoc"]
         with ExitStack() as stack:
             for _ in range(workers):
                 stack.enter_context(_running(command, folder, environment))
+            _wait_until_idle(client, workers, folder)
+            while room.move_due().looked_at:
+                pass
             _wait_until_done(database, count, folder)
         with database.read() as session:
             begun, ended = session.execute(select(func.min(Task.started_at), func.max(Task.finished_at))).one()
@@ -124,7 +129,7 @@ def our_rate(client: redis.Redis, url: str, folder: Path, count: int, workers: i
 
 
 def _fill(database: Database, room: WaitingRoom, count: int) -> None:
-    """So many rows that are due, and their jobs in the queue."""
+    """So many rows that are due, and their jobs where they wait to be moved to the queue."""
     row = asked_row(
         origin="manual",
         task="nothing",
@@ -142,8 +147,18 @@ def _fill(database: Database, room: WaitingRoom, count: int) -> None:
             session.execute(delete(table))
         added = tasks.add(session, [{**row, "idempotency_key": str(number)} for number in range(count)])
     room.register([WaitingJob(one.id, 1, one.queue, one.due_at, one.state) for one in added])
-    while room.move_due().looked_at:
-        pass
+
+
+def _wait_until_idle(client: redis.Redis, workers: int, folder: Path) -> None:
+    """Wait until the child of each worker waits for a job: one that came later would leave the first ones alone."""
+    until = time.monotonic() + WITHIN
+    while True:
+        clients: list[dict[str, str]] = client.client_list()
+        if sum(one["name"].endswith("-child") and one["cmd"] == "blmove" for one in clients) == workers:
+            return
+        if time.monotonic() > until:
+            raise RuntimeError(f"The workers did not start: {(folder / 'worker.log').read_text()[-2000:]}")
+        time.sleep(0.05)
 
 
 def _wait_until_done(database: Database, count: int, folder: Path) -> None:

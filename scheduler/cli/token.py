@@ -8,7 +8,7 @@ import click
 
 from scheduler.cli.options import data_option, json_option, print_json
 from scheduler.cli.tables import Column, clean, show, table
-from scheduler.cli.user import access_to
+from scheduler.cli.user import access_to, access_to_look
 from scheduler.errors import WrongUsage
 from scheduler.rules.durations import parse_duration
 from scheduler.rules.roles import ROLES
@@ -62,7 +62,7 @@ def revoke_command(name: str, data: Path | None, as_json: bool) -> int:
 @json_option
 def list_command(data: Path | None, as_json: bool) -> int:
     """List the tokens: whose they are, what they may do, until when, and when they were last used."""
-    with access_to(data) as (access, _):
+    with access_to_look(data) as access:
         found = access.all_tokens()
     if as_json:
         print_json(found)

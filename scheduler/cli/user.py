@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scheduler.cli.opening import opened
 from scheduler.cli.options import data_option, json_option, print_json, settings_of
 from scheduler.cli.tables import Column, clean, show, table
 from scheduler.errors import WrongUsage
@@ -51,6 +52,15 @@ def access_to(data: Path | None) -> Iterator[tuple[Access, Asker]]:
         yield Access(backends.database), Asker(current_author(), address=socket.gethostname())
     finally:
         backends.close()
+
+
+@contextmanager
+def access_to_look(data: Path | None) -> Iterator[Access]:
+    """The same to look alone, at a database that is there."""
+    from scheduler.engine.access import Access
+
+    with opened(settings_of(data)) as backends:
+        yield Access(backends.database)
 
 
 @click.group("user")
@@ -132,7 +142,7 @@ def enable_command(name: str, data: Path | None, as_json: bool) -> int:
 @json_option
 def list_command(data: Path | None, as_json: bool) -> int:
     """List the users."""
-    with access_to(data) as (access, _):
+    with access_to_look(data) as access:
         found = access.all_users()
     if as_json:
         print_json(found)

@@ -28,7 +28,7 @@ from scheduler.store.outbox import GIVE_UP_AFTER, LEASE, LONGEST_PAUSE
 from scheduler.store.tables import Attempt, Revision, Schedule, Task
 from scheduler.store.types import Instant, micros
 
-RECENT = 100_000  # tasks: the newest, that rules about history look at
+RECENT = 50_000  # tasks: the newest, that rules about history look at; each in a tenth of a second
 RECENT_DAYS = dt.timedelta(days=7)  # the same for attempts that overlap
 LEASE_LIMIT = dt.timedelta(seconds=90)  # the longest that a lost attempt may go unnoticed
 LATE_LIMIT = dt.timedelta(seconds=60)  # after its grace, until a row that did not start is ended

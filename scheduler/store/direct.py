@@ -242,8 +242,10 @@ class _PostgresStatements:
         connection.autocommit = True
         # One type for all numbers: psycopg's own choice goes by their size, and each choice is another statement.
         connection.adapters.register_dumper(int, Int8Dumper)
-        # The plan does not depend on the values: all is found by ids and partial indexes.
+        # Planned once, whatever the values: all is found by ids and partial indexes. Of a table that is small today the
+        # server would rather read the whole, and go on so when it has grown.
         connection.execute("SET plan_cache_mode = force_generic_plan")
+        connection.execute("SET enable_seqscan = off")
         self._cursor = RawCursor(connection)
         self._claim, self._end = texts(False)
 

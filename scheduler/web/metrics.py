@@ -58,7 +58,9 @@ class MetricsCollector(Collector):
     def _ends(self) -> Iterator[Metric]:
         counting = self._metrics.counting
         ended = CounterMetricFamily(
-            "scheduler_tasks_ended", "Tasks that ended since this was first asked for.", labels=["schedule", "kind", "state"]
+            "scheduler_tasks_ended",
+            "Tasks that ended since this was first asked for.",
+            labels=["schedule", "kind", "state"],
         )
         for labels, number in sorted(counting.ends.items()):
             ended.add_metric(list(labels), number)

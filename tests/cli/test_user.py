@@ -189,6 +189,15 @@ def test_a_user_whom_nobody_knows_is_told_with_the_nearest(ask: Ask) -> None:
     assert ask("user", "disable", "jane") == (1, "", 'There is no user "jane"; did you mean "jana"?\n')
 
 
+@pytest.mark.parametrize("command", ["user", "token"])
+def test_a_list_makes_no_database(ask: Ask, tmp_path: Path, command: str) -> None:
+    status, out, err = ask(command, "list")
+
+    assert (status, out) == (3, "")
+    assert err.startswith("There is no database at ")
+    assert not (tmp_path / "var").exists()
+
+
 def test_a_token_is_shown_once_and_lets_a_program_in(ask: Ask, access: Access) -> None:
     add_jana(ask)
 

@@ -113,14 +113,15 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
-def test_an_emptied_redis_loses_and_doubles_nothing(service: Service) -> None:
+def test_an_emptied_redis_loses_and_doubles_nothing(private_service: Service) -> None:
+    service = private_service
     service.write("""
         ticks: {task: quick, args: {diary: DIARY}, when: {every: 1s}}
         tocks: {task: quick, args: {diary: DIARY}, when: {every: 1s}}
     """)
     service.start()
     service.wait_for_task(lambda task: task.state == SUCCEEDED)
-    url = service.environment.get("REDIS_URL", private_url(service.folder / "var"))
+    url = private_url(service.folder / "var")
     emptied_at = len(service.diary_entries())
 
     for _ in range(3):

@@ -1,14 +1,15 @@
-"""Everything that PostgreSQL can do to us, one after the other, while the service runs. Nothing new starts meanwhile,
-what runs goes on until its lease ends, and afterwards all goes on by itself."""
+"""Everything that SQL can do to us, one after the other, while the service runs. Nothing new starts meanwhile, what
+runs goes on until its lease ends, and afterwards all goes on by itself."""
 
 from __future__ import annotations
 
 import datetime as dt
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -153,6 +154,35 @@ def test_whatever_sql_does_the_service_comes_back_by_itself(tmp_path: Path) -> N
             assert judge(history) == []
             states = {row.state for row in history.rows if row.schedule == "ticks" and row.fire_time <= until}
             assert states == {SUCCEEDED}
+
+
+def test_where_sqlite_has_no_room_nothing_starts_until_it_has(private_service: Service) -> None:
+    service = private_service
+    service.write(SCHEDULES)
+    service.start()
+    service.wait_for_task(lambda task: task.state == SUCCEEDED)
+    began_at = utc_now()
+
+    with no_noise_and_no_haste(service, "no room"):
+        allow_files_of(service, 200_000)
+        wait_for(lambda: "disk I/O error" in service.log.read_text(), seconds=20, what=f"a full disk; {service.log}")
+        rest(3)
+        allow_files_of(service, resource.RLIM_INFINITY)
+        wait_for_something_due_after(service, utc_now(), "no room")
+
+    until = utc_now()
+    wait_for(lambda: is_over(service, until), seconds=BACK_WITHIN, what=f"all to end; {service.log}")
+    assert service.stop() == 0
+    history = history_of(service, PLANS, until, faults=[(began_at - dt.timedelta(minutes=1), until)])
+    assert judge(history) == []
+    assert {row.state for row in history.rows if row.schedule == "ticks" and row.fire_time <= until} == {SUCCEEDED}
+
+
+def allow_files_of(service: Service, size: int) -> None:
+    """No process of the service may make a file larger than that, as if the disk was full."""
+    for pid in service.processes():
+        with suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def be_away_for_longer_than_a_lease(service: Service, admin: Admin) -> None:

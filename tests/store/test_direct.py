@@ -215,8 +215,6 @@ def plan_of(direct: Direct, database: Database, statement: str) -> str:
     if database.is_sqlite:
         nothing = [None] * statement.count("?")
         return "\n".join(row[3] for row in direct.connection.execute(f"EXPLAIN QUERY PLAN {statement}", nothing))
-    # Of the few rows of a test a sequential scan would be the quickest way.
-    direct.connection.execute("SET enable_seqscan = off")
     return "\n".join(row[0] for row in direct.connection.execute(f"EXPLAIN (GENERIC_PLAN) {statement}"))
 
 

@@ -30,7 +30,7 @@ LARGE = "task|attempt|log_chunk"  # the others are small: schedules, parts; or s
 # third of this, and a walk over all of the table would be twice this.
 MOST_STEPS = 50_000
 MOST_ROWS = 6_000  # that PostgreSQL touches for one statement
-# What is not counted: it reads the newest 100,000 tasks and no more, which are all that this table has; or the newest
+# What is not counted: it reads the newest 50,000 tasks and no more, which are all that this table has; or the newest
 # forty of every schedule.
 LIMITED = {
     f"doctor: {name}"

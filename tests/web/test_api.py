@@ -410,6 +410,18 @@ def test_revisions_come_in_pages_and_one_with_its_text(client: TestClient, datab
     assert client.get("/revisions/9").status_code == 404
 
 
+def test_the_largest_numbers_are_those_that_sql_has(client: TestClient, tokens: dict[str, str]) -> None:
+    asked = [
+        client.get(f"/{path}={number}", headers=bearer(tokens["admin"])).status_code
+        for path in ("revisions?cursor", "audit?cursor")
+        for number in (2**31 - 1, 2**31, 2**63 - 1, 2**63)
+    ]
+
+    assert asked == [200, 422, 422, 422, 200, 200, 200, 422]
+    assert client.get(f"/tasks/{2**63 - 1}").status_code == 404
+    assert client.get(f"/revisions/{2**31}").status_code == 422
+
+
 def test_an_admin_sees_who_did_what(client: TestClient, tokens: dict[str, str], nightly: int) -> None:
     client.post("/schedules/nightly/pause", json={"why": "token: abcdefgh"})
 

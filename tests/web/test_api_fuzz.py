@@ -6,7 +6,6 @@ The examples are the same every time, and no worker runs, so that «run now» is
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,14 +38,6 @@ EXAMPLES = {"admin": 10, "operator": 2, "viewer": 2, "nobody": 1}
 NO_LIMITS = Limits({what: Limit(1_000_000, 1) for what in (LOG_IN, BAD_TOKEN, READ, ACT)})
 # Arguments that no task function takes, spans that are not past: they fit the description and are refused all the same.
 MEANING_MAY_BE_WRONG = {"/run", "/backfill", "/pause", "/diff", "/check"}
-
-
-@pytest.fixture
-def database_url(migrated_file: Path, tmp_path: Path) -> str:
-    """SQLite alone: the plain tests ask PostgreSQL what was found here."""
-    path = tmp_path / "scheduler.sqlite"
-    shutil.copyfile(migrated_file, path)
-    return f"sqlite:///{path}"
 
 
 @pytest.fixture
@@ -113,6 +104,7 @@ def broken_rules(database: Database) -> set[str]:
         return {line for rule in INVARIANTS for line in rule.find(session, utc_now())}
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # it refuses more than SQLite does
 @pytest.mark.parametrize("caller", EXAMPLES)
 def test_the_description_is_exact(
     app: FastAPI, headers: dict[str, dict[str, str]], database: Database, caller: str

@@ -12,7 +12,7 @@ from scheduler.engine.changes import difference, revision, revisions
 from scheduler.engine.status import status_of
 from scheduler.errors import Fault, FileFaults
 from scheduler.web.api import told
-from scheduler.web.api.values import FileBody, ListAsked, RevisionNumber
+from scheduler.web.api.values import FileBody, ListAsked, RevisionNumber, RevisionsAsked
 from scheduler.web.callers import Admin, Operator, Viewer
 from scheduler.web.here import BackendsHere, CatalogueHere, SettingsHere
 
@@ -65,7 +65,7 @@ def diff_file(
 
 
 @router.get("/revisions", response_model=told.Revisions, tags=["file"])
-def list_revisions(caller: Viewer, backends: BackendsHere, asked: ListAsked) -> Any:
+def list_revisions(caller: Viewer, backends: BackendsHere, asked: RevisionsAsked) -> Any:
     """The revisions of the schedule file, the newest first."""
     found = revisions(backends.database, asked.limit + 1, before=asked.cursor)
     rows = found[: asked.limit]

@@ -86,6 +86,7 @@ Arguments = Annotated[
 FileText = Annotated[str, StringConstraints(max_length=1_000_000)]
 Limit = Annotated[int, Field(ge=1, le=200), BeforeValidator(_read_number)]
 Number = Annotated[int, Field(ge=1, le=LARGEST_ID), BeforeValidator(_read_number)]
+SmallNumber = Annotated[int, Field(ge=1, le=LARGEST_REVISION), BeforeValidator(_read_number)]
 
 # --- in the address and the headers ---------------------------------------------------------------------------------
 
@@ -154,11 +155,17 @@ class ListQuestion(Question):
     cursor: Number | None = Field(None, description="`next_cursor` of the page before.")
 
 
+class RevisionsQuestion(Question):
+    limit: Limit = 50
+    cursor: SmallNumber | None = Field(None, description="`next_cursor` of the page before.")
+
+
 SchedulesAsked = Annotated[SchedulesQuestion, Query()]
 TasksAsked = Annotated[TasksQuestion, Query()]
 LogAsked = Annotated[LogQuestion, Query()]
 NextAsked = Annotated[NextQuestion, Query()]
 ListAsked = Annotated[ListQuestion, Query()]
+RevisionsAsked = Annotated[RevisionsQuestion, Query()]
 
 
 # --- bodies ---------------------------------------------------------------------------------------------------------
