@@ -39,7 +39,18 @@ UNWILLING = (
     ReadOnlyError,
     TryAgainError,
 )
-UNWILLING_WORDS = ("NOAUTH", "NOPERM", "LOADING", "BUSY", "MASTERDOWN", "READONLY", "OOM", "MISCONF", "NOREPLICAS", "UNBLOCKED")
+UNWILLING_WORDS = (
+    "NOAUTH",
+    "NOPERM",
+    "LOADING",
+    "BUSY",
+    "MASTERDOWN",
+    "READONLY",
+    "OOM",
+    "MISCONF",
+    "NOREPLICAS",
+    "UNBLOCKED",
+)
 
 
 def connect(url: str, *, client_name: str | None = None) -> redis.Redis:

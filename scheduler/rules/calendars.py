@@ -125,7 +125,7 @@ def blackout_at(
 def blackout_windows(
     blackout: Blackout, calendars: Mapping[str, Calendar], zone: str | ZoneInfo, start: dt.datetime, end: dt.datetime
 ) -> list[tuple[dt.datetime, dt.datetime, str]]:
-    """Start, end and reason of each window that reaches into the span, cut to it, in order; for spans of about a day."""
+    """Start, end and reason of each window that reaches into the span, cut to it, in order; for about a day."""
     zone = ZoneInfo(zone) if isinstance(zone, str) else zone
     found = {
         (max(begins, start), min(ends, end), why)

@@ -10,7 +10,7 @@ import pytest
 
 from scheduler.clock import utc_now
 from tests.engine.test_nth_call import empty, expect_order
-from tests.journeys.small_service import SmallService
+from tests.journeys.small_service import SmallService, end_of_day
 
 
 @pytest.mark.parametrize("minutes", [-2, 2])
@@ -18,7 +18,7 @@ def test_a_host_whose_clock_is_two_minutes_wrong_does_no_harm(
     migrated_postgres: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: int
 ) -> None:
     empty(migrated_postgres, redis_url)
-    until = utc_now().replace(microsecond=0)
+    until = end_of_day()
     with monkeypatch.context() as wrong:
         asked = set_clocks(wrong, dt.timedelta(minutes=minutes))
         with SmallService(migrated_postgres, redis_url, tmp_path, until) as service:

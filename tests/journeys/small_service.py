@@ -62,6 +62,12 @@ def specs(diary: Path) -> list[ScheduleSpec]:
     ]
 
 
+def end_of_day() -> dt.datetime:
+    """A moment ago, and an even second: so each day has the same things in the same order."""
+    now = utc_now()
+    return now.replace(second=now.second // 2 * 2, microsecond=0)
+
+
 class SmallService:
     """On a database with all tables, and a Redis; `until` is when its day ends."""
 

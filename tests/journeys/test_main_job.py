@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import os
 import signal
@@ -16,8 +17,10 @@ import redis
 from sqlalchemy import select
 
 from scheduler.broker.private_server import private_url
+from scheduler.clock import utc_now
 from scheduler.rules.states import CANCELLED, FAILED, FINAL, LOST, PLANNED, QUEUED, RETRYING, RUNNING, SUCCEEDED
 from scheduler.store.tables import Part
+from tests.journeys.history import unended
 from tests.journeys.service import Service, is_alive
 from tests.waiting import wait_for
 
@@ -192,6 +195,34 @@ def test_a_killed_supervisor_leaves_no_process_behind(private_service: Service) 
     wait_for(lambda: not any(map(is_alive, family)), seconds=15, what="all processes to be gone")
     private_service.start()  # the folder's lock is free again
     private_service.wait_for_task(lambda task: task.state == SUCCEEDED)
+
+
+def test_after_an_outage_each_fire_time_has_its_row_though_the_file_was_spoilt_meanwhile(
+    private_service: Service,
+) -> None:
+    service = private_service
+    service.write("ticks: {task: quick, args: {diary: DIARY}, when: {every: 1s}, overlap: allow}")
+    service.environment["SCHEDULER_HORIZON_SECONDS"] = "2"  # so that nobody has planned the time of the outage
+    service.start()
+    service.wait_for_task(lambda task: task.state == SUCCEEDED)
+    assert service.up is not None
+    service.up.kill()
+    service.up.wait()
+    killed_at = utc_now()
+    service.write("ticks: {task: quick, args: {diary: DIARY}, when: {evry: 1s}}")
+    wait_for(lambda: utc_now() > killed_at + dt.timedelta(seconds=4), what="an outage longer than the horizon")
+
+    service.start()
+    back_at = utc_now()
+    service.wait_for_task(
+        lambda task: task.fire_time is not None and task.fire_time > back_at and task.state == SUCCEEDED
+    )
+
+    moments = sorted(task.fire_time for task in service.tasks() if task.fire_time is not None)
+    assert {later - earlier for earlier, later in itertools.pairwise(moments)} == {dt.timedelta(seconds=1)}
+    wait_for(lambda: not unended(service, back_at), what="the end of all that was due")
+    assert {task.state for task in service.tasks() if task.fire_time and task.fire_time <= back_at} == {SUCCEEDED}
+    assert "schedules   the last good version stays in force" in service.log.read_text()
 
 
 def test_the_private_redis_is_started_again_when_it_dies(private_service: Service) -> None:

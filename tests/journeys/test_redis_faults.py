@@ -67,8 +67,9 @@ def loading(server: RedisServer) -> Iterator[None]:
         for number in range(20):
             client.set(f"ballast-{number}", "x" * 20_000)
         client.save()
+        delay = LOADING_MICROSECONDS // client.dbsize()
     server.kill()
-    server.restart("--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024")
+    server.restart("--key-load-delay", str(delay), "--loading-process-events-interval-bytes", "1024")
     (server.folder / "dump.rdb").unlink()
     with server.client() as client:
         client.config_set("key-load-delay", 0)
@@ -147,6 +148,8 @@ def full_of_garbage(server: RedisServer) -> Iterator[None]:
         pipeline.execute()
     yield
 
+
+LOADING_MICROSECONDS = 3_000_000
 
 FAULTS: dict[Callable[[RedisServer], object], float] = {  # and how many seconds it lasts
     flushed: 0,
