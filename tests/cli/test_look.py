@@ -274,8 +274,8 @@ id  kind       task              state      fire time      took  note
         pytest.param(["--state", "planned"], [1], id="planned"),
         pytest.param(["--state", "failed", "--state", "missed"], [4, 5], id="two states"),
         pytest.param(["--kind", "adhoc", "--limit", "2"], [7, 3], id="kind and limit"),
-        pytest.param(["--schedule", "nightly", "--since", "2026-11-23"], [2, 4], id="schedule and since"),
-        pytest.param(["--until", "2026-11-23T05:30"], [5], id="until"),
+        pytest.param(["--schedule", "nightly", "--since", "2026-11-23"], [2, 4, 5], id="schedule and since"),
+        pytest.param(["--until", "2026-11-23T05:31"], [5], id="until"),
     ],
 )
 def test_tasks_are_chosen_by_options(ask: Ask, database: Database, arguments: list[str], expected: list[int]) -> None:

@@ -79,12 +79,13 @@ FAILURES = {
     "for good": (
         {"MAIL": "550 not you"},
         "MailRefused",
-        "127.0.0.1:PORT refuses the mail (550 not you); see the server's log",
+        "127.0.0.1:PORT does not let jobs@localhost send (550 not you); "
+        "set SCHEDULER_MAIL_FROM to an address that may send there",
     ),
     "for now": (
         {"MAIL": "451 later"},
         "MailNotSent",
-        "127.0.0.1:PORT refuses the mail (451 later); it may go later",
+        "127.0.0.1:PORT does not let jobs@localhost send (451 later); it may go later",
     ),
 }
 
