@@ -17,6 +17,7 @@ from sqlalchemy import (
     Insert,
     Integer,
     Row,
+    Select,
     String,
     Update,
     and_,
@@ -320,17 +321,22 @@ def _lane_taken() -> ColumnElement[bool]:
         other.state.in_(fixed(RETRYING, QUEUED)),
         other.id < Task.id,
     )
-    return exists(
-        select(other.id)
-        .where(
+    return _any(
+        select(other.id).where(
             other.lane == Task.lane,
             other.id != Task.id,
             other.state.in_(fixed(QUEUED, RETRYING, RUNNING)),
             other.state.in_(_UNFINISHED),  # word for word as the lane's index has it, else SQLite does not take it
             or_(other.state == _RUNNING, between_attempts),
         )
-        .correlate(Task)
     )
+
+
+def _any(query: Select[Any]) -> ColumnElement[bool]:
+    """EXISTS, answered for one task after the other. Of EXISTS itself PostgreSQL makes a join; where it does not know
+    how many tasks wait, it reads them all to join them by lane."""
+    first: ColumnElement[Any] = query.correlate(Task).limit(1).scalar_subquery()
+    return first.is_not(None)
 
 
 _MAX_RUNNING = Task.policy["max_running"].as_integer()  # NULL: no limit
@@ -599,15 +605,12 @@ def ending_plainly() -> ReturningUpdate[Any]:
     schedule has no failures to forget. No row: the attempt no longer holds the task, or something follows; `end` tells
     which."""
     waiting = aliased(Task)
-    somebody_waits = exists(
+    somebody_waits = _any(
         select(waiting.id)
         .where(waiting.lane == Task.lane, waiting.state.in_(_WAITS), waiting.state.in_(_UNFINISHED))
         .where(waiting.reason_code == _WAITING)
-        .correlate(Task)
     )
-    has_failures = exists(
-        select(Schedule.id).where(Schedule.id == Task.schedule_id, Schedule.failures_in_a_row > 0).correlate(Task)
-    )
+    has_failures = _any(select(Schedule.id).where(Schedule.id == Task.schedule_id, Schedule.failures_in_a_row > 0))
     return _moving(
         SUCCEEDED,
         Task.id == bindparam("the_task", type_=BigInteger),

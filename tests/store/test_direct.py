@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -216,6 +217,40 @@ def plan_of(direct: Direct, database: Database, statement: str) -> str:
         nothing = [None] * statement.count("?")
         return "\n".join(row[3] for row in direct.connection.execute(f"EXPLAIN QUERY PLAN {statement}", nothing))
     return "\n".join(row[0] for row in direct.connection.execute(f"EXPLAIN (GENERIC_PLAN) {statement}"))
+
+
+def test_what_a_task_costs_does_not_grow_with_those_that_wait(database: Database, direct: Direct) -> None:
+    """Planned while the table was empty, which is all that PostgreSQL then goes by."""
+    waiting = 600
+    direct.prepare()
+    with database.write() as session:
+        for _ in range(waiting):
+            a_task(session, state=QUEUED)
+        last = a_task(session, state=QUEUED, lane="last")
+    read = reads_of(direct)
+    before = read()
+
+    claimed = direct.claim(last.id, 1, token="t", **WHO)
+    ended = direct.end_plainly(last.id, 1, "t", None, None, 1)
+
+    assert (claimed is not None, ended) == (True, True)
+    assert read() - before < waiting / 2
+
+
+def reads_of(direct: Direct) -> Callable[[], int]:
+    """Counts the index entries that PostgreSQL has read, or what SQLite's machine has done, in tens of steps."""
+    connection = direct.connection
+    if isinstance(connection, sqlite3.Connection):
+        tens = itertools.count()
+        connection.set_progress_handler(lambda: next(tens) < 0, 10)
+        return lambda: next(tens)
+
+    def read() -> int:
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        (entries,) = connection.execute("SELECT sum(idx_tup_read) FROM pg_stat_user_indexes").fetchone()
+        return int(entries)
+
+    return read
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
