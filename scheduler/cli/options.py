@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from scheduler.clock import parse_iso, utc_now
+from scheduler.clock import utc_now
 from scheduler.errors import WrongUsage
 from scheduler.settings import Settings, load_settings
 
@@ -41,7 +41,7 @@ def print_warnings(warnings: Any) -> None:
 
 
 class Moment(click.ParamType[dt.datetime]):
-    """A moment on the command line: ISO 8601 (UTC unless it has an offset), or «in 2h», «2h ago»."""
+    """A moment on the command line, UTC unless it has an offset: see rules/typed_moments.py."""
 
     name = "moment"
 
@@ -49,25 +49,17 @@ class Moment(click.ParamType[dt.datetime]):
         if isinstance(value, dt.datetime):
             return value
         try:
-            return read_moment(value, utc_now())
+            return read_moment(value)
         except WrongUsage as error:
             self.fail(str(error), parameter, context)
 
 
-def read_moment(text: str, now: dt.datetime) -> dt.datetime:
-    from scheduler.rules.durations import parse_duration
+def read_moment(text: str, zone_name: str = "UTC") -> dt.datetime:
+    """Local time of `zone_name` where the text has no offset. Raises WrongUsage."""
+    from scheduler.rules.moments import zone_named
+    from scheduler.rules.typed_moments import typed_moment
 
-    words = text.strip()
-    try:
-        if words.startswith("in "):
-            return now + parse_duration(words[3:])
-        if words.endswith(" ago"):
-            return now - parse_duration(words[:-4])
-        return parse_iso(words)
-    except ValueError:
-        raise WrongUsage(
-            f'"{text}" is no moment; write 2026-12-01T06:30 (UTC), 2026-12-01T06:30+01:00, "in 2h" or "2h ago"'
-        ) from None
+    return typed_moment(text, zone_named(zone_name), utc_now())
 
 
 def log_to_stderr(level: str) -> None:

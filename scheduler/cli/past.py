@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import click
 
@@ -17,7 +16,6 @@ from scheduler.cli.options import (
     read_moment,
     settings_of,
 )
-from scheduler.clock import utc_now
 
 
 @click.command("explain")
@@ -27,12 +25,12 @@ from scheduler.clock import utc_now
 @json_option
 def explain_command(name: str, time: str, data: Path | None, as_json: bool) -> int:
     """Why a schedule ran at a moment, or did not. TIME without an offset is read in the schedule's own zone:
-    "2026-11-24 06:30", 2026-11-24T05:30Z, "2h ago"."""
+    06:30 (today), "yesterday 06:30", "2026-11-24 06:30", 2026-11-24T05:30Z, "2h ago"."""
     from scheduler.engine.backends import Backends
     from scheduler.engine.explain import explain
 
     backends = Backends(settings_of(data))
-    found = explain(backends.database, name, lambda zone: _moment(time, zone))
+    found = explain(backends.database, name, lambda zone: read_moment(time, zone.key).replace(microsecond=0))
     backends.close()
     if as_json:
         print_json(found.as_json())
@@ -94,12 +92,3 @@ def backfill_command(
     if made.left_out:
         click.echo(f"left out: {made.left_out} that succeeded or {'has' if made.left_out == 1 else 'have'} not ended")
     return 0
-
-
-def _moment(text: str, zone: ZoneInfo) -> dt.datetime:
-    """A moment; local time of `zone` where the text has no offset."""
-    try:
-        moment = dt.datetime.fromisoformat(text.strip())
-    except ValueError:
-        return read_moment(text, utc_now()).replace(microsecond=0)
-    return (moment.replace(tzinfo=zone) if moment.tzinfo is None else moment).astimezone(dt.UTC)

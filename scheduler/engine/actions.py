@@ -20,6 +20,8 @@ from scheduler.engine.rows import asked_of_schedule, asked_row
 from scheduler.errors import NotFound, RedisAway, Refused, WrongUsage
 from scheduler.rules.arguments import check_arguments
 from scheduler.rules.askers import Asker
+from scheduler.rules.assembly import RETRY_POLICIES
+from scheduler.rules.complaints import Complaint
 from scheduler.rules.durations import parse_duration
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.policy import GRACE_OF_KILL, TaskPolicy
@@ -302,14 +304,36 @@ def _kind_spec(session: Session, kind: str) -> KindSpec:
 
 
 def _policy_of_function(session: Session, function: TaskFunction, kind: KindSpec) -> TaskPolicy:
-    timeout = kind.timeout
-    if function.timeout is not None:
-        soft = parse_duration(function.timeout)
-        timeout = Timeout(soft=soft, hard=soft + GRACE_OF_KILL)
-    revision = schedules.latest_revision(session)
-    policies = (revision.book.get("retry_policies") or {}) if revision else {}
-    found = policies.get(function.retry or "none")
-    retry = Retry.model_validate(found) if found else Retry()
     return TaskPolicy(
-        retry=retry, timeout=timeout, overlap="allow", missed=Missed(run="none"), max_running=kind.max_running
+        retry=_retry_of(session, function),
+        timeout=_timeout_of(function, kind.timeout),
+        overlap="allow",
+        missed=Missed(run="none"),
+        max_running=kind.max_running,
     )
+
+
+def _retry_of(session: Session, function: TaskFunction) -> Retry:
+    revision = schedules.latest_revision(session)
+    declared = (revision.book.get("retry_policies") or {}) if revision else {}
+    policies = {**RETRY_POLICIES, **{name: Retry.model_validate(found) for name, found in declared.items()}}
+    name = function.retry or "none"
+    if name not in policies:
+        raise Refused(
+            f'Task function "{function.name}" asks for retry policy "{name}"{_nearest(name, list(policies)) or "."} '
+            f"There are {', '.join(sorted(policies))}; others are declared under retry_policies in the schedule file"
+        )
+    return policies[name]
+
+
+def _timeout_of(function: TaskFunction, of_kind: Timeout) -> Timeout:
+    if function.timeout is None:
+        return of_kind
+    try:
+        soft = parse_duration(function.timeout)
+    except Complaint as complaint:
+        raise Refused(
+            f'Task function "{function.name}" asks for timeout "{function.timeout}", which cannot be read. '
+            'Give a duration with its unit, such as timeout="2h"'
+        ) from complaint
+    return Timeout(soft=soft, hard=soft + GRACE_OF_KILL)

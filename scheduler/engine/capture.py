@@ -11,10 +11,12 @@ import os
 import select
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
 
 from scheduler.rules.log_lines import OutputReader, Piece, clean_line, mark
+from scheduler.rules.masking import Masker
 
 AT_ONCE = 65_536  # bytes a turn of the parent's loop; a pipe holds no more
 OUT, ERR = "OUT", "ERR"
@@ -33,11 +35,11 @@ class OutputPipes:
             os.close(write)
         return [OutputStream(read, level) for level, (read, _) in self._ends.items()]
 
-    def for_child(self) -> ChildOutput:
-        """Make the pipes this process's output and error; its own log goes on to where error was."""
+    def for_child(self, masker: Masker) -> ChildOutput:
+        """Make the pipes this process's output and error; its own log goes on to where error was, masked."""
         for read, _ in self._ends.values():
             os.close(read)
-        return ChildOutput(self._ends[OUT][1], self._ends[ERR][1])
+        return ChildOutput(self._ends[OUT][1], self._ends[ERR][1], masker)
 
 
 class OutputStream:
@@ -82,11 +84,12 @@ class OutputStream:
 class ChildOutput:
     """The child's ends, and what marks in them whose output it is."""
 
-    def __init__(self, out: int, err: int) -> None:
+    def __init__(self, out: int, err: int, masker: Masker) -> None:
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
                 stream.flush()
-        _keep_own_log_at(os.dup(STANDARD_ERROR))
+        self.masker = masker  # of the run
+        _keep_own_log_at(os.dup(STANDARD_ERROR), lambda line: self.masker.text(line))
         self._descriptors = (out, err)
         os.dup2(out, STANDARD_OUTPUT)
         os.dup2(err, STANDARD_ERROR)
@@ -135,13 +138,27 @@ class LogToParent(logging.Handler):
             self.handleError(record)
 
 
-def _keep_own_log_at(descriptor: int) -> None:
-    """Let the handlers that write to the error output write to `descriptor`, which is where that led so far."""
+class Masked(logging.Formatter):
+    """Writes a record as another formatter does, but for the secrets in it."""
+
+    def __init__(self, plain: logging.Formatter | None, mask: Callable[[str], str]) -> None:
+        super().__init__()
+        self._plain = plain or logging.Formatter()
+        self._mask = mask
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._mask(self._plain.format(record))
+
+
+def _keep_own_log_at(descriptor: int, mask: Callable[[str], str]) -> None:
+    """Let the handlers that write to the error output write to `descriptor`, which is where that led so far; what tasks
+    log comes through them, too."""
     own = _lines_to(descriptor)
     root = logging.getLogger()
     for handler in root.handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stderr, sys.stdout):
             handler.setStream(own)
+            handler.setFormatter(Masked(handler.formatter, mask))
             handler.setLevel(max(handler.level, root.level))
     root.setLevel(min(root.level, logging.INFO))  # what a run logs is kept, however quiet the service itself is
 

@@ -41,7 +41,7 @@ from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.masking import Masker, secrets_in
 from scheduler.rules.occurrence_keys import fire_time_of
 from scheduler.rules.policy import TaskPolicy
-from scheduler.rules.states import RUNNING
+from scheduler.rules.states import QUEUED, RUNNING
 from scheduler.settings import Settings
 from scheduler.store import schedules, tasks
 from scheduler.store.database import Database
@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 2  # how long it waits for a job before it says that it lives
 LOOK_AGAIN = dt.timedelta(seconds=5)  # when a task whose lane is taken tries again, unless the lane is freed before
 SOON = dt.timedelta(milliseconds=50)  # by which a task may come early and is waited for: clocks differ by so much
+QUICK = 1 / 3  # of a lease: a claim that took longer is renewed, so that enough is left until the parent does that
 MOST_FREED = 20  # times a lane may be found free and taken again before the job is left to reconcile
 
 
@@ -89,7 +90,7 @@ def child_main(
     try:
         die_with_parent(parent)
         os.setpgid(0, 0)  # so that the parent can kill it with all it has started
-        output = None if pipes is None else pipes.for_child()
+        output = None if pipes is None else pipes.for_child(plan.masker)
         status = Child(plan, catalogue, channel, deadline, output).run()
     except BaseException:
         log.exception("The worker's child ended by an error", extra={"event": "child_failed"})
@@ -121,6 +122,7 @@ class Child:
         self.room = WaitingRoom(self.redis)
         self.parent = ToParent(channel)
         self._number = 0  # of the tasks begun here
+        self._has_begun = False  # the function of the task that is held: from then on it is killed when the lease ends
         self._ending = False
         self._waiting = False
         self._told_early_at = -TELL_EVERY
@@ -187,6 +189,7 @@ class Child:
             point("child.after_claim")
             status = self._run(claimed)
         self.deadline.set(0)
+        self._has_begun = False
         self.parent.say_later("free")
         return status
 
@@ -205,6 +208,8 @@ class Child:
                     self._settle_busy(task_id, attempt, refusal)
                 elif claimed is None and refusal.why == "full":
                     self._settle_full(task_id, attempt, refusal)
+                elif claimed is None and refusal.why == "mine":
+                    self._give_back(task_id, attempt, token)
             except DatabaseAway as error:
                 tell("worker's child", error)
                 self._sleep(pauses.next())
@@ -224,6 +229,7 @@ class Child:
         return None
 
     def _try_claim(self, task_id: int, attempt: int, token: str) -> tuple[Claimed | None, tasks.Refusal]:
+        """The task, or why not; `mine` without a task: it was claimed, and its lease is over already."""
         asked_at = boot_seconds()
         claimed = self.direct.claim(
             task_id,
@@ -234,15 +240,34 @@ class Child:
             pid=os.getpid(),
             lease=self.lease,
         )
-        if claimed is None:
+        refusal = tasks.Refusal("mine")
+        if claimed is None or boot_seconds() - asked_at > self.lease.total_seconds() * QUICK:
+            claimed = None
             with self.database.write() as session:
                 refusal = tasks.why_refused(session, task_id, attempt, token)
-                if refusal.why == "mine":  # it had gone through; only the reply was lost
+                if refusal.why == "mine":  # it had gone through; only the reply was lost, or came late
+                    asked_at = boot_seconds()
                     claimed = tasks.claim_again(session, task_id, attempt, token, self.lease)
-            if claimed is None:
-                return None, refusal
-        self.deadline.set(asked_at + self.lease.total_seconds())
-        return claimed, tasks.Refusal("mine")
+        if claimed is not None:
+            self.deadline.set(asked_at + self.lease.total_seconds())
+        return claimed, refusal
+
+    def _give_back(self, task_id: int, attempt: int, token: str) -> None:
+        """Let a task whose lease was over before its function began come again. The keeper may end the attempt at the
+        same moment: then that counts."""
+        with self.database.write() as session:
+            given = tasks.give_back(session, task_id, attempt, token)
+        if not given:
+            return
+        log.warning(
+            "Task %d: its lease of %g s was over before its function began; given back, now %s",
+            task_id,
+            self.lease.total_seconds(),
+            given[0].state,
+            extra={"event": "claim_given_back", "task_id": task_id},
+        )
+        if given[0].state == QUEUED:
+            register(self.room, [WaitingJob(task_id, attempt, given[0].queue, given[0].due_at)])
 
     def _settle_busy(self, task_id: int, attempt: int, refusal: tasks.Refusal) -> None:
         """Skip or put off a task whose lane is taken."""
@@ -316,9 +341,11 @@ class Child:
         )
         point("child.before_call")
         if boot_seconds() > self.deadline.get():
-            log.warning("Task %d not begun: frozen since its claim, its lease has ended", claimed.task_id)
-            return "canceled"  # the keeper ends the attempt; another may be under way
-        ended = self._call(claimed, run, soft)
+            with suppress(DatabaseAway):  # then the keeper ends the attempt
+                self._give_back(claimed.task_id, claimed.attempt, claimed.token)
+            return "canceled"
+        self._has_begun = True
+        ended = self._call(claimed, run, soft, masker)
         point("child.after_call")
         self.parent.expect_open()
         self.deadline.returned_number = self._number  # what is left is to record it, while the lease lasts
@@ -334,10 +361,11 @@ class Child:
         )
         return self._end(held, ended, progress.latest, masker)
 
-    def _call(self, claimed: Claimed, run: Run, soft: float) -> CallEnd:
+    def _call(self, claimed: Claimed, run: Run, soft: float, masker: Masker) -> CallEnd:
         """Call the function; what it prints and logs meanwhile is the attempt's."""
         if self.output is None:
             return self.caller.call(claimed.task, claimed.args, run, soft)
+        self.output.masker = masker
         self.output.begin(claimed.token)
         try:
             return self.caller.call(claimed.task, claimed.args, run, soft)
@@ -442,5 +470,5 @@ class Child:
         while True:
             time.sleep(0.5)
             until = self.deadline.get()
-            if until and boot_seconds() > until:
+            if self._has_begun and until and boot_seconds() > until:
                 os.killpg(0, signal.SIGKILL)

@@ -213,14 +213,41 @@ def test_a_function_whose_module_cannot_be_imported_is_not_run_and_that_is_said(
     )
 
 
-def test_a_function_that_asks_for_a_kind_that_is_not_there_is_refused(database: Database, actions: Actions) -> None:
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"kind": "huge"}, 'Task function "odd" asks for kind "huge"; there are scheduled, long, adhoc'),
+        (
+            {"retry": "gently"},
+            'Task function "odd" asks for retry policy "gently"; did you mean "gentle"? '
+            "There are gentle, none, stubborn; others are declared under retry_policies in the schedule file",
+        ),
+        (
+            {"timeout": "2 moons"},
+            'Task function "odd" asks for timeout "2 moons", which cannot be read. '
+            'Give a duration with its unit, such as timeout="2h"',
+        ),
+    ],
+)
+def test_a_function_that_declares_what_is_not_there_is_refused(
+    database: Database, actions: Actions, declared: dict[str, str], message: str
+) -> None:
     in_force(database)
-    odd = Catalogue({"odd": TaskFunction("odd", lambda: None, kind="huge")})
+    odd = Catalogue({"odd": TaskFunction("odd", lambda: None, **declared)})  # type: ignore[arg-type]
 
     with pytest.raises(Refused) as refused:
         actions.run("odd", {}, odd)
 
-    assert str(refused.value) == 'Task function "odd" asks for kind "huge"; there are scheduled, long, adhoc'
+    assert str(refused.value) == message
+    assert states(database) == []
+
+
+def test_a_function_may_name_a_policy_that_every_service_has(database: Database, actions: Actions) -> None:
+    odd = Catalogue({"odd": TaskFunction("odd", lambda: None, retry="gentle")})
+
+    asked = actions.run("odd", {}, odd)  # no schedule file is in force yet
+
+    assert TaskPolicy.model_validate(task_of(database, asked.task_id).policy).retry.attempts == 3
 
 
 def test_arguments_that_do_not_fit_are_refused_at_once(database: Database, actions: Actions) -> None:

@@ -69,7 +69,10 @@ def test_a_run_leaves_all_it_said_and_no_secret(service: Service) -> None:
         "OUT *** and ***",
         "OUT the last line has no end",
     ]
-    assert lines[lines.index("OUT to standard output") + 1 :][:2] == ["WARNING logged in two", "    lines"]
+    assert lines[lines.index("OUT to standard output") + 1 :][:2] == [
+        "WARNING logged with ['***', '***'] in two",
+        "    lines",
+    ]
     assert "ERR to standard error" in lines
     assert any("UserWarning: about to end" in line for line in lines)
 
@@ -115,5 +118,7 @@ def test_a_run_leaves_all_it_said_and_no_secret(service: Service) -> None:
     assert TOKEN not in sql + in_redis
     assert sql.count(PASSWORD) == 1  # the arguments, which the worker needs
     assert PASSWORD not in in_redis
-    assert TOKEN not in service.log.read_text()
+    own_log = service.log.read_text()
+    assert "logged with ['***', '***'] in two" in own_log
+    assert (TOKEN in own_log, PASSWORD in own_log) == (False, False)
     assert service.stop() == 0

@@ -137,7 +137,7 @@ def tell(diary: str, password: str) -> Any:
     """Says what it has to say in every way there is, then fails with secrets in its mouth."""
     note(diary, "start")
     print("to standard output", end="")
-    log.warning("logged in two\nlines")
+    log.warning("logged with %s in two\nlines", [os.environ["CANARY_TOKEN"], password])
     sys.stderr.write("to standard error\n")
     warnings.warn("about to end", stacklevel=1)
     subprocess.run([sys.executable, "-c", "print('from a process of its own')"], check=True)
