@@ -38,6 +38,7 @@ HALF_WITHIN = 6.0  # milliseconds
 NEARLY_ALL_WITHIN = 15.0  # milliseconds, 99 of 100
 WORKER_WITHIN = 120.0  # megabytes, parent and child of one worker together
 COMMAND_ROUNDS = 5
+COMMANDS_WITHIN = {"--help": 250.0, "tasks": 400.0, "status": 1000.0}  # milliseconds
 WARM_UP = 15  # fires that fall into the start of the service, when the machine is not idle; not counted
 ROOT = Path(__file__).parents[1]
 
@@ -90,7 +91,7 @@ def main() -> int:
             _wait_for_fires(database, options.fires + WARM_UP, up, folder)
             starts = read_starts(database, folder, options.fires)
             memory = read_memory(up.pid)
-            _show_commands(folder, environment)
+            _judge_commands(folder, environment, verdicts)
         database.close()
     _show(starts)
     _judge(starts, verdicts)
@@ -162,16 +163,18 @@ def _name_of(pid: int) -> str:
     return " ".join(words[words.index("start") + 1 :]).strip() if "start" in words else Path(words[0]).name
 
 
-def _show_commands(folder: Path, environment: dict[str, str]) -> None:
-    for words in (["--help"], ["status"]):
-        command = [sys.executable, "-m", "scheduler", *words]
+def _judge_commands(folder: Path, environment: dict[str, str], verdicts: Verdicts) -> None:
+    """Beside the service, which goes on with its three tasks a second."""
+    for word, within in COMMANDS_WITHIN.items():
+        command = [sys.executable, "-m", "scheduler", word]
 
         def run(command: list[str] = command) -> None:
             subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
 
         spent = [seconds_of(run) for _ in range(COMMAND_ROUNDS)]
-        print(
-            f"`scheduler {' '.join(words)}` takes {percentile(spent, 0.5):.2f} s ({min(spent):.2f} to {max(spent):.2f})"
+        took = [1000 * seconds for seconds in spent]
+        verdicts.at_most(
+            f"`scheduler {word}` ({min(took):.0f} to {max(took):.0f})", percentile(took, 0.5), within, "ms"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from scheduler.engine import status, views
+from scheduler.engine import schedule_views, status, views
 from scheduler.engine.alert_levels import levels_of
 from scheduler.engine.digest_facts import facts_of
 from scheduler.engine.explain import explain
@@ -87,7 +87,7 @@ def _retention_page(session: Session, shape: Shape) -> Any:
 
 READS: dict[str, Ask] = {
     "status": lambda database, shape: status.status_of(database, None),
-    "schedules": lambda database, shape: views.schedules_list(database),
+    "schedules": lambda database, shape: schedule_views.schedules_list(database),
     "explain, a row": lambda database, shape: explain(database, BUSIEST, lambda zone: shape.now),
     "explain, long ago": lambda database, shape: explain(database, NEVER_WELL, lambda zone: shape.now - 40 * DAY),
     "show": lambda database, shape: views.task_of(database, shape.rows // 2),

@@ -56,7 +56,7 @@ def status_command(data: Path | None, as_json: bool) -> int:
 @json_option
 def schedules_command(everything: bool, data: Path | None, as_json: bool) -> int:
     """List the schedules: state, how the last task ended and how long ago, next fire time (local to the schedule)."""
-    from scheduler.engine.views import schedules_list
+    from scheduler.engine.schedule_views import schedules_list
 
     with opened(settings_of(data)) as backends:
         found = schedules_list(backends.database, retired=everything)

@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import iso
 from scheduler.engine.pauses import hold, release
-from scheduler.engine.planner import pause_of
 from scheduler.engine.rows import asked_of_schedule, asked_row
 from scheduler.errors import NotFound, RedisAway, Refused, WrongUsage
 from scheduler.rules.arguments import check_arguments
@@ -30,6 +29,7 @@ from scheduler.rules.states import CANCELLED, FINAL, KINDS, RUNNING
 from scheduler.rules.storable import why_unstorable
 from scheduler.store import audit, parts, schedules, tasks
 from scheduler.store.database import Database
+from scheduler.store.schedules import pause_of
 from scheduler.store.tables import Schedule, Task
 from scheduler.task_functions import Catalogue, TaskFunction
 

@@ -14,8 +14,8 @@ from scheduler.clock import iso
 from scheduler.engine.changes import Difference
 from scheduler.engine.page_schedules import holds, in_state
 from scheduler.engine.schedule_files import load_schedule_file
+from scheduler.engine.schedule_views import schedules_list
 from scheduler.engine.usual_durations import usual_durations
-from scheduler.engine.views import schedules_list
 from scheduler.errors import NotFound
 from scheduler.rules.complaints import did_you_mean
 from scheduler.rules.fire_times import dst_note, fire_times

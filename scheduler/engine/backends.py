@@ -1,16 +1,20 @@
-"""SQL and Redis as the settings name them, opened when first asked for."""
+"""SQL and Redis as the settings name them, opened when first asked for.
+
+The libraries of Redis are imported then, too: most questions are put to SQL alone, and should be answered at once.
+"""
 
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import redis
-
-from scheduler.broker.connection import connect
-from scheduler.broker.private_server import private_url
-from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.settings import Settings
 from scheduler.store.database import Database
+
+if TYPE_CHECKING:
+    import redis
+
+    from scheduler.broker.waiting_room import WaitingRoom
 
 
 class Backends:
@@ -30,14 +34,20 @@ class Backends:
 
     @property
     def redis_url(self) -> str:
+        from scheduler.broker.private_server import private_url
+
         return self.settings.redis_url or private_url(self.settings.data)
 
     @cached_property
     def redis(self) -> redis.Redis:
+        from scheduler.broker.connection import connect
+
         return connect(self.redis_url)
 
     @cached_property
     def room(self) -> WaitingRoom:
+        from scheduler.broker.waiting_room import WaitingRoom
+
         return WaitingRoom(self.redis)
 
     def close(self) -> None:

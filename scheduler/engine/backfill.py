@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 
 from scheduler.clock import iso
 from scheduler.engine.actions import Actions
-from scheduler.engine.planner import pause_of
 from scheduler.engine.rows import asked_of_schedule, asked_row
 from scheduler.errors import NotFound, Refused, WrongUsage
 from scheduler.rules.fire_times import fire_times
@@ -26,6 +25,7 @@ from scheduler.rules.occurrence_keys import occurrence_key
 from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.states import SUCCEEDED, UNFINISHED
 from scheduler.store import audit, schedules, tasks
+from scheduler.store.schedules import pause_of
 from scheduler.store.tables import Schedule, Task
 
 MOST = 1000  # fire times at once: they share the schedule's queue with what fires meanwhile

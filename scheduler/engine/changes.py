@@ -14,7 +14,6 @@ from sqlalchemy import select
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import iso, utc_now
 from scheduler.engine.apply import Applied, apply
-from scheduler.engine.planner import pauses_of
 from scheduler.engine.schedule_files import read_schedule_file
 from scheduler.errors import FileFaults, NotFound
 from scheduler.rules.askers import Asker
@@ -25,6 +24,7 @@ from scheduler.rules.several_files import FOLDER, further_names
 from scheduler.rules.spec import Book, ScheduleSpec
 from scheduler.store import schedules
 from scheduler.store.database import Database
+from scheduler.store.schedules import pauses_of
 from scheduler.store.tables import Revision
 from scheduler.task_functions import Catalogue
 

@@ -43,7 +43,7 @@ from scheduler.rules.occurrence_keys import fire_time_of
 from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.states import QUEUED, RUNNING
 from scheduler.settings import Settings
-from scheduler.store import schedules, tasks
+from scheduler.store import outbox, schedules, tasks
 from scheduler.store.database import Database
 from scheduler.store.direct import Direct
 from scheduler.store.tables import Task
@@ -337,6 +337,7 @@ class Child:
             fire_time=claimed.fire_time or fire_time_of(claimed.idempotency_key),
             deadline=utc_now() + policy.timeout.soft,
             report_progress=progress.report,
+            ask_origin=self._origin,
             settings=self.plan.settings,
         )
         point("child.before_call")
@@ -360,6 +361,11 @@ class Child:
             claimed.started_at,
         )
         return self._end(held, ended, progress.latest, masker)
+
+    def _origin(self) -> str:
+        """Raises DatabaseAway."""
+        with self.database.read() as session:
+            return outbox.origin(session)
 
     def _call(self, claimed: Claimed, run: Run, soft: float, masker: Masker) -> CallEnd:
         """Call the function; what it prints and logs meanwhile is the attempt's."""

@@ -24,8 +24,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, aliased
 
 from scheduler.clock import EPOCH, MICROSECOND, from_micros, to_micros
+from scheduler.engine.alert_levels import fallen_silent
+from scheduler.engine.deadlines import NotDone, not_done, passed_deadlines
 from scheduler.engine.listing import unindexed
-from scheduler.engine.planner import pauses_of
 from scheduler.engine.status import files_not_in_force, kinds_without_worker, parts_of, stalled
 from scheduler.rules.brief import brief
 from scheduler.rules.digest import Bar, Change, Coming, Facts, Failing, Held, KindCount, Recovered, Slow, Strip, Unrun
@@ -35,7 +36,7 @@ from scheduler.rules.masking import Masker
 from scheduler.rules.spec import Digest, ScheduleSpec
 from scheduler.rules.states import CANCELLED, FAILED, FINAL, KINDS, LOST, MISSED, PLANNED, QUEUED, SKIPPED, SUCCEEDED
 from scheduler.store.mail_tables import GIVEN_UP, WAITING, OutboxMessage
-from scheduler.store.schedules import kind_of, now
+from scheduler.store.schedules import kind_of, now, pauses_of
 from scheduler.store.tables import Gap, Revision, Schedule, Task
 from scheduler.store.types import Instant
 
@@ -63,6 +64,7 @@ def facts_of(
     starts = [covers_from + length * number for number in range(BARS)]
     unrun = _unrun(session, chosen, covers_from, covers_until)
     slow = _slow(chosen, ended, before, _waiting(session, covers_until))
+    slow = _with_overruns(chosen, slow, not_done(session, passed_deadlines(session, covers_from, covers_until)))
     recovered = _recovered(chosen, ended)
     troubled = dict.fromkeys(
         one.name for group in (failing, unrun, slow, recovered) for one in group if getattr(one, "schedule", True)
@@ -87,7 +89,7 @@ def facts_of(
             for one in chosen.rows.values()
             if one.name in strip_names and _bars(counted, one.id, starts)
         ),
-        changes=_changes(session, covers_from, covers_until),
+        changes=_changes(session, digest, covers_from, covers_until),
         health=tuple(_health(session, covers_from, covers_until)),
         only=_only(digest),
         when_green=digest.when_green,
@@ -259,6 +261,17 @@ def _slow(
             known = replace(known, took=one.longest, usual=mean)
         if known != Slow(one.name):
             found[one.name] = known
+    return tuple(found[name] for name in sorted(found))
+
+
+def _with_overruns(chosen: _Chosen, slow: Iterable[Slow], overruns: Iterable[NotDone]) -> tuple[Slow, ...]:
+    found = {one.name: one for one in slow}
+    for one in sorted(overruns, key=lambda one: one.deadline.at):
+        if one.deadline.schedule_id in chosen.rows:
+            name = chosen.rows[one.deadline.schedule_id].name
+            known = found.get(name, Slow(name))
+            after = one.done_at - one.deadline.at if one.done_at else None
+            found[name] = replace(known, finish_by=one.deadline.at, overruns=known.overruns + 1, done_after=after)
     return tuple(found[name] for name in sorted(found))
 
 
@@ -455,33 +468,57 @@ def _not_held(chosen: _Chosen) -> Iterator[Schedule]:
     return (one for one in chosen.rows.values() if one.parked is None and not pauses_of(one))
 
 
-def _changes(session: Session, since: dt.datetime, until: dt.datetime) -> tuple[Change, ...]:
+def _changes(session: Session, digest: Digest, since: dt.datetime, until: dt.datetime) -> tuple[Change, ...]:
+    """The revisions of the span; to a digest of some schedules those alone that touched these."""
     query = (
         select(Revision.id, Revision.accepted_at, Revision.author, Revision.changes)
         .where(Revision.accepted_at > since, Revision.accepted_at <= until)
         .order_by(Revision.id.desc())
         .limit(MOST_CHANGES)
     )
-    return tuple(Change(row.id, row.accepted_at, row.author, _what(row.changes)) for row in session.execute(query))
+    rows = [(row, _names(row.changes)) for row in session.execute(query)]
+    if digest.tags or digest.kinds or digest.owners:
+        about = _names_about(session, digest)
+        touching = [(row, _of_these(names, about)) for row, names in rows]
+        rows = [(row, names) for row, names in touching if names]
+    return tuple(
+        Change(row.id, row.accepted_at, row.author, _what(names, row.changes.get("rollback_to"))) for row, names in rows
+    )
 
 
-def _what(changes: dict[str, Any]) -> str:
-    told = [f"back to revision {changes['rollback_to']}"] if changes.get("rollback_to") else []
-    for word in ("added", "changed", "described", "removed", "renamed"):
-        names = list(changes.get(word) or ())
-        if names:
-            more = f" … and {len(names) - 5} more" if len(names) > 5 else ""
-            told.append(f"{word} {', '.join(names[:5])}{more}")
+def _names(changes: dict[str, Any]) -> dict[str, list[str]]:
+    """The schedules that a revision touched, by how; one that was renamed as «old to new»."""
+    found = {word: list(changes.get(word) or ()) for word in ("added", "changed", "described", "removed")}
+    return {**found, "renamed": [f"{old} to {new}" for old, new in dict(changes.get("renamed") or {}).items()]}
+
+
+def _of_these(names: dict[str, list[str]], about: frozenset[str]) -> dict[str, list[str]]:
+    found = {word: [one for one in ones if one.split(" ")[-1] in about] for word, ones in names.items()}
+    return found if any(found.values()) else {}
+
+
+def _names_about(session: Session, digest: Digest) -> frozenset[str]:
+    """The names of all schedules that it is about, of those that are no more, too."""
+    kinds = frozenset(digest.kinds or KINDS)
+    rows = session.execute(select(Schedule.name, Schedule.spec))
+    return frozenset(row.name for row in rows if not is_digest(row.name) and _is_about(digest, kinds, row.spec))
+
+
+def _what(names: dict[str, list[str]], rollback_to: int | None) -> str:
+    told = [f"back to revision {rollback_to}"] if rollback_to else []
+    for word, ones in names.items():
+        if ones:
+            more = f" … and {len(ones) - 5} more" if len(ones) > 5 else ""
+            told.append(f"{word} {', '.join(ones[:5])}{more}")
     return "; ".join(told) or "settings and words alone"
 
 
 def _health(session: Session, since: dt.datetime, until: dt.datetime) -> Iterator[str]:
     """What is wrong with the service itself, and what it could not do in the span."""
     seen = parts_of(session, now(session))  # not `until`, which is past when the digest itself is late
-    for one in seen:
-        if one["silent"]:
-            age = brief(dt.timedelta(seconds=one["seconds_since_tick"]), 2)
-            yield f"{one['part']} on {one['host']} has been silent for {age}"
+    for one in fallen_silent(seen):
+        age = brief(dt.timedelta(seconds=one["seconds_since_tick"]), 2)
+        yield f"{one['part']} on {one['host']} has been silent for {age}"
     for timer in stalled(seen):
         yield f"the {timer} does not get through"
     for kind in kinds_without_worker(session, seen):

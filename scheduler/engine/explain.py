@@ -13,7 +13,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scheduler.clock import iso
-from scheduler.engine.planner import pause_of
 from scheduler.errors import NotFound
 from scheduler.rules.durations import format_duration
 from scheduler.rules.fire_times import dst_note, fire_times
@@ -21,6 +20,7 @@ from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.words import in_words
 from scheduler.store import schedules
 from scheduler.store.database import Database
+from scheduler.store.schedules import pause_of
 from scheduler.store.tables import Gap, Schedule, Task
 
 SECOND = dt.timedelta(seconds=1)

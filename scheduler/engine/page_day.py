@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,7 +17,6 @@ from sqlalchemy import BigInteger, ColumnElement, and_, case, func, or_, select,
 from sqlalchemy.orm import Session
 
 from scheduler.clock import MICROSECOND, to_micros
-from scheduler.engine.planner import pause_of
 from scheduler.engine.status import SILENT_AFTER
 from scheduler.rules import alerts
 from scheduler.rules.calendars import blackout_windows
@@ -29,6 +28,7 @@ from scheduler.rules.zones import first_moment, stretches
 from scheduler.store import schedules
 from scheduler.store.database import Database
 from scheduler.store.mail_tables import Alert
+from scheduler.store.schedules import pause_of
 from scheduler.store.tables import Gap, Schedule, Task
 
 DAY = dt.timedelta(days=1)
@@ -135,11 +135,13 @@ def _lane(schedule: Schedule, past: _Past, span: Span, now: dt.datetime) -> Lane
     spec = ScheduleSpec.model_validate(schedule.spec)
     pause = pause_of(schedule)
     state = "parked" if schedule.parked is not None else "active" if pause is None else "paused"
-    ahead = [] if state == "parked" else _ahead(schedule, spec, past, span, now)
-    marks = [*past.marks(schedule.id), *ahead]
-    is_summed = past.is_summed(schedule.id) or len(ahead) > MOST_MARKS or any(mark.count == 0 for mark in ahead)
     blackout = spec.blackout
     windows = blackout_windows(blackout, spec.calendars, spec.timezone, span.start, span.end) if blackout else []
+    ahead = [] if state == "parked" else _ahead(schedule, spec, past, span, now)
+    if blackout is not None and blackout.then == "skip":
+        ahead = [_skipped_within(mark, windows) for mark in ahead]
+    marks = [*past.marks(schedule.id), *ahead]
+    is_summed = past.is_summed(schedule.id) or len(ahead) > MOST_MARKS or any(mark.count == 0 for mark in ahead)
     return Lane(
         schedule.name,
         in_words(spec),
@@ -164,6 +166,12 @@ def _ahead(schedule: Schedule, spec: ScheduleSpec, past: _Past, span: Span, now:
     if len(foretold) <= MOST_AHEAD:
         return [LaneMark(PLANNED, moment, moment) for moment in foretold if moment not in has_row]
     return list(_quarters_ahead(spec, after, span))
+
+
+def _skipped_within(mark: LaneMark, windows: Iterable[tuple[dt.datetime, dt.datetime, str]]) -> LaneMark:
+    """The same, as what a blackout will make of it."""
+    is_held = any(start <= mark.start < end for start, end, _ in windows)
+    return replace(mark, state=SKIPPED) if is_held else mark
 
 
 def _quarters_ahead(spec: ScheduleSpec, after: dt.datetime, span: Span) -> Iterator[LaneMark]:

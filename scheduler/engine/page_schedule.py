@@ -12,26 +12,26 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, String, cast, func, select, type_coerce
+from sqlalchemy import BigInteger, String, and_, cast, func, not_, select, type_coerce
 from sqlalchemy.orm import Session
 
 from scheduler.clock import from_micros, iso
 from scheduler.engine.listing import unindexed
 from scheduler.engine.page_schedules import OUTCOMES, ScheduleRow, last_outcomes
 from scheduler.engine.page_tasks import LISTED, listed
-from scheduler.engine.planner import pauses_of
-from scheduler.engine.views import schedules_list
+from scheduler.engine.schedule_views import schedules_list
 from scheduler.errors import NotFound
 from scheduler.rules.coming_up import Coming, coming_up
 from scheduler.rules.moments import zone_named
 from scheduler.rules.setting_sources import FileKeys, ResolvedSetting, file_keys, resolved_settings
 from scheduler.rules.several_files import gather
 from scheduler.rules.spec import ScheduleSpec
-from scheduler.rules.states import UNFINISHED
+from scheduler.rules.states import PLANNED, UNFINISHED
 from scheduler.rules.words import in_words
 from scheduler.rules.yaml_reader import MAX_BYTES
 from scheduler.store import schedules
 from scheduler.store.database import Database
+from scheduler.store.schedules import pauses_of
 from scheduler.store.tables import Gap, Revision, Schedule, Task
 from scheduler.task_functions import Catalogue, TaskFunction
 
@@ -87,17 +87,20 @@ def schedule_page(database: Database, name: str) -> SchedulePage:
 def ledger(database: Database, name: str, *, before: int | None = None, limit: int = LEDGER) -> Ledger:
     """What of it has not ended, then what has, by id, which is the order in which its fire times were planned.
 
-    Raises NotFound.
+    Of what is only planned the next one: more would hide what happens. Raises NotFound.
     """
     with database.read() as session:
         schedule = _schedule(session, name)
         of_schedule = select(*LISTED).where(Task.schedule_id == schedule.id)
         ended = of_schedule.where(Task.finished_at.is_not(None)).order_by(Task.id.desc()).limit(limit + 1)
         # By the value of the id, lest PostgreSQL walk through all tasks backwards for the few that have not ended.
-        going = of_schedule.where(Task.state.in_(sorted(UNFINISHED))).order_by(unindexed(Task.id).desc()).limit(limit)
+        unfinished = of_schedule.where(Task.state.in_(sorted(UNFINISHED)))
+        is_forecast = and_(Task.state == PLANNED, Task.due_at > schedules.now(session))
+        going = unfinished.where(not_(is_forecast)).order_by(unindexed(Task.id).desc()).limit(limit)
+        following = unfinished.where(is_forecast).order_by(Task.due_at).limit(1)
         rows = list(session.execute(ended if before is None else ended.where(Task.id < before)))
         older = rows[limit - 1].id if len(rows) > limit else None
-        first = list(session.execute(going)) if before is None else []
+        first = [*session.execute(following), *session.execute(going)] if before is None else []
     zone = str(schedule.spec["timezone"])
     return Ledger(tuple(listed(row, zone) for row in (*first, *rows[:limit])), older)
 

@@ -15,8 +15,8 @@ from sqlalchemy import BigInteger, ColumnElement, Row, Select, and_, func, not_,
 from sqlalchemy.orm import Session, aliased
 
 from scheduler.clock import from_micros
+from scheduler.engine.schedule_views import schedules_list
 from scheduler.engine.usual_durations import FEWEST_RUNS, LAST_RUNS
-from scheduler.engine.views import schedules_list
 from scheduler.rules.states import SUCCEEDED
 from scheduler.store.database import Database
 from scheduler.store.tables import Schedule, Task

@@ -21,11 +21,13 @@ from scheduler.errors import RedisAway
 from scheduler.kill_points import point
 from scheduler.rules import alerts
 from scheduler.rules.jobs import WaitingJob
-from scheduler.rules.occurrences import Forecast, Occurrence, Pause, forecast
+from scheduler.rules.occurrences import Forecast, Occurrence, forecast
+from scheduler.rules.pause import stored_pause
 from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.states import MISSED, PLANNED
 from scheduler.store import happenings, schedules, tasks
 from scheduler.store.database import Database
+from scheduler.store.schedules import pauses_of
 from scheduler.store.tables import PLANNED_FOR_EVER, Schedule
 
 log = logging.getLogger(__name__)
@@ -142,21 +144,6 @@ def _tell_missed(session: Session, missed: dict[int, list[Occurrence]], first_id
             happenings.tell(session, alerts.MISSED, schedule_id, first_id, count=len(ones), why=ones[-1].reason)
 
 
-def pause_of(schedule: Schedule) -> Pause | None:
-    """The pause that holds a schedule: the file's before the operator's."""
-    return next(iter(pauses_of(schedule)), None)
-
-
-def pauses_of(schedule: Schedule) -> list[Pause]:
-    """The file's pause and the operator's; each holds the schedule by itself, and for its own time."""
-    return [_pause(held) for held in (schedule.file_pause, schedule.pause) if held is not None]
-
-
-def _pause(held: dict[str, Any]) -> Pause:
-    until = dt.datetime.fromisoformat(held["until"]) if held.get("until") else None
-    return Pause(dt.datetime.fromisoformat(held["since"]), str(held["by"]), str(held.get("why") or ""), until)
-
-
 def _forecast(schedule: Schedule, spec: ScheduleSpec, now: dt.datetime, horizon: dt.timedelta) -> Forecast:
     runs_left = None if spec.max_runs is None else max(0, spec.max_runs - schedule.planned_runs)
     return forecast(
@@ -178,5 +165,5 @@ def _end_pauses(schedule: Schedule, now: dt.datetime) -> None:
 
 
 def _is_over(held: dict[str, Any], now: dt.datetime) -> bool:
-    until = _pause(held).until
+    until = stored_pause(held).until
     return until is not None and until <= now

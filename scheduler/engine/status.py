@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import iso
 from scheduler.engine.listing import unindexed
-from scheduler.engine.planner import pause_of
 from scheduler.errors import RedisAway
 from scheduler.rules import digests
 from scheduler.rules.brief import brief
@@ -20,6 +19,7 @@ from scheduler.rules.states import FAILED, KINDS, LOST, PLANNED, QUEUED, RETRYIN
 from scheduler.store import outbox, parts, schedules
 from scheduler.store.database import Database
 from scheduler.store.mail_tables import OPEN, Alert
+from scheduler.store.schedules import pause_of
 from scheduler.store.tables import Attempt, Part, Revision, Schedule, Task
 
 SILENT_AFTER = dt.timedelta(seconds=30)  # six ticks; a part that has not ticked for so long is dead or stuck
@@ -67,6 +67,12 @@ def status_of(database: Database, room: WaitingRoom | None) -> dict[str, Any]:
 def alive(parts_seen: Iterable[dict[str, Any]], part: str) -> bool:
     """Whether a part of that name has ticked lately."""
     return any(one["part"] == part and not one["silent"] for one in parts_seen)
+
+
+def silent_web(parts_seen: Iterable[dict[str, Any]]) -> float | None:
+    """For how many seconds the web part has been silent; None while one ticks, or when none was left behind."""
+    ages = {one["seconds_since_tick"]: one["silent"] for one in parts_seen if one["part"] == "web"}
+    return min(ages) if ages and all(ages.values()) else None
 
 
 def stalled(parts_seen: Iterable[dict[str, Any]]) -> dict[str, float | None]:
@@ -442,6 +448,8 @@ def _problems(status: dict[str, Any], idle: list[str]) -> list[str]:
         if not alive(seen, part):
             own = [one for one in seen if one["part"] == part]
             found.append(_silence(own, f"no {part}", part))
+    if (web := silent_web(seen)) is not None:
+        found.append(f"web silent for {_brief(web)}")
     for timer, age in stalled(seen).items():
         found.append(f"{timer} stuck" + (f" for {_brief(age)}" if age is not None else ""))
     found.extend(f"no worker of kind {kind}" for kind in idle)
@@ -466,15 +474,20 @@ def _verdict(status: dict[str, Any]) -> str:
     ]
     known = [age for age in ages if age is not None]
     if len(known) == len(ages) and max(known) <= SILENT_AFTER.total_seconds():
-        clauses.append(f"ticked {_brief(max(known))} ago")
+        clauses.append(f"ticked {_whole(max(known))} ago")
     if status["upcoming"] and any(not one["silent"] for one in status["parts"]):
         first = status["upcoming"][0]
-        clauses.append(f"next: {first['name']} in {_brief(first['in_seconds'])}")
+        clauses.append(f"next: {first['name']} in {_whole(first['in_seconds'])}")
     return "; ".join(clauses)
 
 
 def _seconds(duration: dt.timedelta) -> float:
     return round(duration.total_seconds(), 1)
+
+
+def _whole(seconds: float) -> str:
+    """In a sentence that is read again each second tenths only flicker."""
+    return _brief(int(seconds)) if seconds >= 1 else "0 s"
 
 
 def _brief(seconds: float) -> str:

@@ -12,7 +12,7 @@ from itertools import islice
 
 from scheduler.rules.digest_coming import blackout_note
 from scheduler.rules.fire_times import dst_note, fire_times
-from scheduler.rules.occurrences import Pause
+from scheduler.rules.pause import Pause
 from scheduler.rules.spec import ScheduleSpec
 
 

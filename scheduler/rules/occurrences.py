@@ -14,27 +14,11 @@ from dataclasses import dataclass
 from scheduler.rules.calendars import Blackedout, blackout_at
 from scheduler.rules.durations import format_duration
 from scheduler.rules.fire_times import fire_times, spread_offset
+from scheduler.rules.pause import Pause
 from scheduler.rules.spec import Missed, ScheduleSpec
 from scheduler.rules.states import MISSED, PLANNED, SKIPPED
 
 MOST_ROWS = 1000  # rows of one schedule for one standstill; older ones become one gap record (promise 1)
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Since when, by whom, why and until when a schedule fires nothing; it fires again at `until` itself."""
-
-    since: dt.datetime
-    by: str
-    why: str = ""
-    until: dt.datetime | None = None
-
-    def covers(self, moment: dt.datetime) -> bool:
-        return self.since < moment and (self.until is None or moment < self.until)
-
-    def __str__(self) -> str:
-        until = f" until {self.until:%Y-%m-%d %H:%M} UTC" if self.until else ""
-        return f"paused by {self.by}{until}" + (f": {self.why}" if self.why else "")
 
 
 @dataclass(frozen=True)

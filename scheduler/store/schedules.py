@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, func, or_, select, text, true, type_coerce, update
 from sqlalchemy.orm import Session, aliased
 
+from scheduler.rules.pause import Pause, stored_pause
 from scheduler.rules.states import SUCCEEDED
 from scheduler.store.tables import Revision, Schedule, Task
 from scheduler.store.types import sql_now
@@ -180,3 +181,13 @@ def pause_fields(by: str, why: str, since: dt.datetime, until: dt.datetime | Non
     """A pause as its column holds it; all in UTC, so that SQL can compare the texts."""
     ends_at = until.astimezone(dt.UTC).isoformat() if until else None
     return {"by": by, "why": why, "since": since.astimezone(dt.UTC).isoformat(), "until": ends_at}
+
+
+def pause_of(schedule: Schedule) -> Pause | None:
+    """The pause that holds a schedule: the file's before the operator's."""
+    return next(iter(pauses_of(schedule)), None)
+
+
+def pauses_of(schedule: Schedule) -> list[Pause]:
+    """The file's pause and the operator's; each holds the schedule by itself, and for its own time."""
+    return [stored_pause(held) for held in (schedule.file_pause, schedule.pause) if held is not None]

@@ -23,6 +23,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    delete,
     exists,
     func,
     insert,
@@ -150,6 +151,7 @@ def mark_queued(session: Session, jobs: Iterable[tuple[int, int]]) -> int:
                     QUEUED,
                     Task.id.in_(some),
                     Task.attempt == attempt - 1,
+                    Task.state != RUNNING,  # a job of its next attempt does not end this one
                     queued_at=sql_now(),
                     # A task may have been put off before its mark came: that it waits for its lane must stay known.
                     reason_code=case((Task.reason_code == WAITING, Task.reason_code)),
@@ -292,6 +294,31 @@ def claim_again(session: Session, task_id: int, attempt: int, token: str, lease:
     if renew(session, task_id, token, lease) is None:
         return None
     return _claimed(session.execute(select(Task.id, *TOLD).where(Task.id == task_id)).one(), attempt, token)
+
+
+def give_back(session: Session, task_id: int, attempt: int, token: str) -> list[Row[Any]]:
+    """Undo a claim whose function has not begun: it waits in its queue as if nobody had come, and may be tried again
+    also where it runs at most once. Where it was asked to stop meanwhile it is cancelled instead.
+
+    The row's state tells which; no row when the claim no longer holds the task. The caller commits.
+    """
+    held = [Task.id == task_id, Task.attempt == attempt, Task.token == token, Task.state == RUNNING]
+    values: dict[str, Any] = {
+        "attempt": attempt - 1,
+        "token": null(),
+        "worker": null(),
+        "lease_until": null(),
+        "returning": (Task.state, Task.queue, Task.due_at),
+    }
+    if attempt == 1:
+        values["started_at"] = null()
+    stopped = "asked to stop before it began"
+    given = move(session, QUEUED, *held, Task.stop_requested_at.is_(None), **values) or move(
+        session, CANCELLED, *held, reason_code="stopped", reason=stopped, **values
+    )
+    if given:
+        session.execute(delete(Attempt).where(Attempt.task_id == task_id, Attempt.number == attempt))
+    return given
 
 
 def _claimed(row: Any, attempt: int, token: str) -> Claimed:

@@ -14,7 +14,7 @@ from scheduler.broker.keys import job_id
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
 from scheduler.engine.actions import Actions
-from scheduler.engine.planner import Planner, pause_of
+from scheduler.engine.planner import Planner
 from scheduler.errors import NotFound, Refused, WrongUsage
 from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.spec import KindSpec, Missed, Retry, Timeout
@@ -31,7 +31,7 @@ from scheduler.rules.states import (
 )
 from scheduler.store import parts, schedules
 from scheduler.store.database import Database
-from scheduler.store.schedules import pause_fields
+from scheduler.store.schedules import pause_fields, pause_of
 from scheduler.store.tables import Schedule, Task
 from scheduler.task_functions import Catalogue, TaskFunction
 from tests.builders import HOUR, MINUTE, a_book_of, a_revision, a_schedule, a_spec, a_task

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select, update
 
 from scheduler import context, stop_requested
 from scheduler.broker.keys import SCHEDULED, job_id
@@ -18,16 +22,21 @@ from scheduler.clock import utc_now
 from scheduler.engine import child as child_module
 from scheduler.engine.channel import Deadline
 from scheduler.engine.child import Child, ChildPlan
+from scheduler.engine.processes import boot_seconds
+from scheduler.engine.troubles import Pauses
+from scheduler.errors import DatabaseAway
 from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.policy import TaskPolicy
-from scheduler.rules.states import PLANNED, RETRYING, RUNNING, SKIPPED, SUCCEEDED
+from scheduler.rules.states import PLANNED, QUEUED, RETRYING, RUNNING, SKIPPED, SUCCEEDED
 from scheduler.settings import Settings
 from scheduler.store.database import Database
-from scheduler.store.tables import Task
+from scheduler.store.tables import Attempt, Task
 from scheduler.task_functions import Catalogue, TaskFunction
-from tests.builders import HOUR, MINUTE, a_schedule, a_spec, a_task, at
+from tests.builders import A_LONG_LEASE, HOUR, MINUTE, a_revision, a_schedule, a_spec, a_task, at
+from tests.waiting import wait_for
 
 SECOND = dt.timedelta(seconds=1)
+A_SHORT_LEASE = SECOND / 5
 TWO = TaskPolicy(max_running=2)
 
 
@@ -87,6 +96,24 @@ def task_of(database: Database, task_id: int) -> Task:
 def due_in_redis(room: WaitingRoom, task_id: int, attempt: int = 1) -> dt.datetime | None:
     score: Any = room.redis.zscore(SCHEDULED, job_id(task_id, attempt))
     return None if score is None else dt.datetime.fromtimestamp(float(score), dt.UTC)
+
+
+# --- what it knows --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_knows_its_installation_by_the_moment_of_the_first_file(
+    database: Database, room: WaitingRoom, worker: Worker
+) -> None:
+    with database.write() as session:
+        a_revision(session, accepted_at=at("06:30:00"))
+        a_revision(session, accepted_at=at("07:30:00"))
+    put(database, room)
+    told: list[str] = []
+    worker.while_running = lambda: told.append(context.origin())
+
+    worker.work()
+
+    assert told == ["2026-11-24T06:30:00+00:00/"]
 
 
 # --- never early ----------------------------------------------------------------------------------------------------
@@ -164,6 +191,118 @@ def test_a_task_takes_one_transaction_to_claim_and_one_to_end(
 
     assert [*seen, worker.child.direct.transactions] == direct
     assert len(begun) == by_session
+
+
+# --- a lease that is over before the function begins ----------------------------------------------------------------
+
+
+def test_a_task_whose_claim_waited_longer_than_its_lease_is_run_once_all_the_same(
+    database: Database, room: WaitingRoom, worker: Worker
+) -> None:
+    worker.child.lease = A_SHORT_LEASE
+    worker.while_running = lambda: hold_on(database)
+    task_id = put(database, room, policy=TaskPolicy(delivery="at_most_once"))
+
+    with locked(database, task_id, 2 * A_SHORT_LEASE):
+        worker.work()
+    worker.child.lease = A_LONG_LEASE
+    worker.work()  # what was given back comes again
+
+    assert len(worker.began) == 1
+    assert ended(database, task_id) == (SUCCEEDED, 1, [SUCCEEDED])
+
+
+@pytest.mark.parametrize(
+    ("fields", "before"),
+    [
+        pytest.param({"policy": TaskPolicy(delivery="at_most_once")}, (QUEUED, 0, None), id="at_most_once"),
+        pytest.param(
+            {"attempt": 1, "state": RETRYING, "started_at": at("02:00")}, (QUEUED, 1, at("02:00")), id="retry"
+        ),
+    ],
+)
+def test_a_task_whose_worker_was_frozen_before_its_function_began_comes_again(
+    database: Database,
+    room: WaitingRoom,
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, Any],
+    before: tuple[str, int, dt.datetime | None],
+) -> None:
+    task_id = put(database, room, **fields)
+
+    def reach(point: str) -> None:
+        if point == "child.before_call" and not seen:
+            worker.child.deadline.set(boot_seconds() - 1)
+            seen.append(point)
+
+    seen: list[str] = []
+    monkeypatch.setattr(child_module, "point", reach)
+    worker.work()
+
+    assert worker.began == []
+    task = task_of(database, task_id)
+    assert (task.state, task.attempt, task.started_at) == before
+    worker.work()
+    assert ended(database, task_id) == (SUCCEEDED, before[1] + 1, [SUCCEEDED])
+
+
+def test_a_claim_that_is_read_back_too_late_gives_the_task_back(
+    database: Database, room: WaitingRoom, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.child.lease = A_SHORT_LEASE
+    task_id = put(database, room, policy=TaskPolicy(delivery="at_most_once"))
+    claim = worker.child.direct.claim
+
+    def lose_the_reply(*arguments: Any, **values: Any) -> None:
+        monkeypatch.setattr(worker.child.direct, "claim", claim)
+        assert claim(*arguments, **values) is not None
+        until = boot_seconds() + 2 * A_SHORT_LEASE.total_seconds()
+        wait_for(lambda: boot_seconds() > until, what="the end of the lease")
+        raise DatabaseAway
+
+    monkeypatch.setattr(worker.child.direct, "claim", lose_the_reply)
+    monkeypatch.setattr(child_module, "Pauses", partial(Pauses, 0.01, 0.02))
+    worker.work()
+    worker.child.lease = A_LONG_LEASE
+    worker.work()
+
+    assert len(worker.began) == 1
+    assert ended(database, task_id) == (SUCCEEDED, 1, [SUCCEEDED])
+
+
+@contextmanager
+def locked(database: Database, task_id: int, lasting: dt.timedelta) -> Iterator[None]:
+    """Whoever writes the task waits so long: on SQLite for the lock of all writers, on PostgreSQL for that of its
+    row."""
+    is_held = threading.Event()
+
+    def hold() -> None:
+        with database.write() as session:
+            session.execute(select(Task.id).where(Task.id == task_id).with_for_update())
+            is_held.set()
+            until = boot_seconds() + lasting.total_seconds()
+            wait_for(lambda: boot_seconds() > until, what="the end of the lock")
+
+    with ThreadPoolExecutor(1) as pool:
+        holder = pool.submit(hold)
+        assert is_held.wait(10)
+        yield
+        holder.result()
+
+
+def hold_on(database: Database) -> None:
+    """Renew the lease of what runs, as the parent does."""
+    with database.write() as session:
+        session.execute(update(Task).where(Task.state == RUNNING).values(lease_until=utc_now() + A_LONG_LEASE))
+
+
+def ended(database: Database, task_id: int) -> tuple[str, int, list[str | None]]:
+    """The task's state and attempt, and how its attempts ended."""
+    with database.read() as session:
+        attempts = session.scalars(select(Attempt).where(Attempt.task_id == task_id).order_by(Attempt.number))
+        task = session.get_one(Task, task_id)
+        return task.state, task.attempt, [one.outcome for one in attempts]
 
 
 # --- stop -----------------------------------------------------------------------------------------------------------

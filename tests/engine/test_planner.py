@@ -15,12 +15,12 @@ from sqlalchemy.orm import Session
 from scheduler.broker.connection import connect
 from scheduler.broker.keys import job_id
 from scheduler.broker.waiting_room import WaitingRoom
-from scheduler.engine.planner import Planner, pause_of, plan
+from scheduler.engine.planner import Planner, plan
 from scheduler.rules.spec import Cron, Every, Missed, Once, ScheduleSpec
 from scheduler.rules.states import CANCELLED, MISSED, PLANNED, SKIPPED
 from scheduler.store import schedules, tasks
 from scheduler.store.database import Database
-from scheduler.store.schedules import pause_fields
+from scheduler.store.schedules import pause_fields, pause_of
 from scheduler.store.tables import PLANNED_FOR_EVER, Gap, Schedule, Task
 from tests.builders import HOUR, MINUTE, a_revision, a_schedule, a_spec, a_task, at
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from scheduler.clock import iso, parse_iso, utc_now
-from scheduler.engine import status, views
+from scheduler.engine import schedule_views, status, views
 from scheduler.engine.apply import apply
 from scheduler.engine.pauses import hold
 from scheduler.engine.planner import Planner
@@ -224,7 +224,7 @@ def test_a_schedule_tells_its_words_its_last_task_and_its_next_fire_time(databas
         a_task(session, schedule=schedule, fire_time=at("12:10"))
         a_task(session, schedule=schedule, fire_time=at("12:05"))
 
-    assert views.schedules_list(database, NOW) == [
+    assert schedule_views.schedules_list(database, NOW) == [
         {
             "name": "nightly",
             "task": "count_words",
@@ -277,7 +277,7 @@ def test_a_schedule_tells_its_state(
     with database.write() as session:
         a_schedule(session, a_spec(when=(At(at=(dt.time(6, 30),)),)), **fields)
 
-    [found] = views.schedules_list(database, NOW)
+    [found] = schedule_views.schedules_list(database, NOW)
 
     assert (found["state"], found["next"], found["last"]) == (state, following, None)
     assert (found["pause"] or {}).get("source") == source
@@ -288,15 +288,15 @@ def test_retired_schedules_may_be_left_out(database: Database) -> None:
         a_schedule(session, a_spec(name="gone"), retired_at=NOW)
         a_schedule(session, a_spec(name="here"))
 
-    assert [one["name"] for one in views.schedules_list(database)] == ["gone", "here"]
-    assert [one["name"] for one in views.schedules_list(database, retired=False)] == ["here"]
+    assert [one["name"] for one in schedule_views.schedules_list(database)] == ["gone", "here"]
+    assert [one["name"] for one in schedule_views.schedules_list(database, retired=False)] == ["here"]
 
 
 def test_a_schedule_whose_one_time_is_over_has_no_next(database: Database) -> None:
     with database.write() as session:
         a_schedule(session, a_spec(when=(Once(once=dt.datetime(2026, 1, 1)),)))
 
-    assert views.schedules_list(database, NOW)[0]["next"] is None
+    assert schedule_views.schedules_list(database, NOW)[0]["next"] is None
 
 
 def test_an_applied_and_planned_file_is_listed(database: Database, room: Any) -> None:
@@ -304,7 +304,7 @@ def test_an_applied_and_planned_file_is_listed(database: Database, room: Any) ->
     apply(database, room, book, text)
     Planner(database, room, HOUR).step()
 
-    [found] = views.schedules_list(database)
+    [found] = schedule_views.schedules_list(database)
 
     following = (utc_now() + HOUR).replace(minute=0, second=0, microsecond=0)
     assert found["next"] in {iso(following), iso(following - HOUR)}  # the hour may turn while we look
@@ -313,7 +313,7 @@ def test_an_applied_and_planned_file_is_listed(database: Database, room: Any) ->
         assert schedule is not None
         now = schedules.now(session)
         hold(session, schedule, schedules.pause_fields("jana", "holidays", now, now + MINUTE), now)
-    [found] = views.schedules_list(database)
+    [found] = schedule_views.schedules_list(database)
     assert (found["state"], found["pause"]["why"]) == ("paused", "holidays")
 
 
@@ -328,7 +328,7 @@ QUESTIONS: dict[str, Callable[[Database], Any]] = {
     "planned tasks": lambda database: views.tasks_list(database, state=PLANNED),
     "what ended": lambda database: views.tasks_ended_since(database, NOW),
     "a log": lambda database: views.log_of(database, 1),
-    "schedules": views.schedules_list,
+    "schedules": schedule_views.schedules_list,
     "status": lambda database: status.status_of(database, None),
 }
 

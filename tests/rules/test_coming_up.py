@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from scheduler.rules.coming_up import coming_up
-from scheduler.rules.occurrences import Pause
+from scheduler.rules.pause import Pause
 from scheduler.rules.spec import At, Blackout, Calendar, Window
 from tests.builders import HOUR, a_spec, at
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.rules.fire_times import fire_times
-from scheduler.rules.occurrences import MOST_ROWS, Fate, Forecast, Gap, Occurrence, Pause, forecast, judge_late
+from scheduler.rules.occurrences import MOST_ROWS, Fate, Forecast, Gap, Occurrence, forecast, judge_late
+from scheduler.rules.pause import Pause
 from scheduler.rules.spec import At, Blackout, Calendar, Cron, Every, Missed, Once, ScheduleSpec, Window
 from scheduler.rules.states import MISSED, PLANNED, SKIPPED
 from tests.builders import HOUR, MINUTE, a_spec, at

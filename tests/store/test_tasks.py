@@ -388,6 +388,77 @@ def test_a_claim_whose_reply_was_lost_is_read_back(session: Session) -> None:
     assert tasks.why_refused(session, task.id, 1, "mine") == Refusal("mine")
 
 
+@pytest.mark.parametrize(
+    ("attempt", "before"), [pytest.param(1, None, id="first attempt"), pytest.param(2, at("02:00"), id="retry")]
+)
+def test_a_claim_that_is_given_back_is_as_if_nobody_had_come(
+    session: Session, attempt: int, before: dt.datetime | None
+) -> None:
+    policy = TaskPolicy(delivery="at_most_once", max_running=1)
+    state = RETRYING if attempt > 1 else QUEUED
+    task = a_task(session, policy=policy, state=state, attempt=attempt - 1, started_at=before, lane="l")
+    claim(session, task.id, attempt, token="mine")
+
+    given = tasks.give_back(session, task.id, attempt, "mine")
+
+    task = fresh(session, task)
+    assert given == [(task.id, QUEUED, "scheduled", task.due_at)]
+    assert (task.state, task.attempt, task.started_at) == (QUEUED, attempt - 1, before)
+    assert (task.token, task.worker, task.lease_until, task.slot) == (None, None, None, None)
+    assert session.scalars(select(Attempt)).all() == []
+    assert claim(session, task.id, attempt, token="another") is not None
+
+
+def test_a_claim_that_was_asked_to_stop_is_cancelled_instead_of_being_given_back(session: Session) -> None:
+    task = a_task(session)
+    claim(session, task.id, token="mine")
+    tasks.request_stop(session, task.id, "jana")
+
+    given = tasks.give_back(session, task.id, 1, "mine")
+
+    task = fresh(session, task)
+    assert [row.state for row in given] == [CANCELLED]
+    assert (task.attempt, task.reason_code, task.reason) == (0, "stopped", "asked to stop before it began")
+    assert session.scalars(select(Attempt)).all() == []
+
+
+def test_of_a_keeper_and_a_worker_that_gives_a_claim_back_one_wins(database: Database) -> None:
+    policy = TaskPolicy(delivery="at_most_once")
+    for _ in range(5):
+        task_id = committed(database, lambda session: a_task(session, state=RUNNING, token="mine", policy=policy).id)
+
+        def give_back(task_id: int = task_id) -> bool:
+            with database.write() as session:
+                return bool(tasks.give_back(session, task_id, 1, "mine"))
+
+        def end(task_id: int = task_id) -> bool:
+            with database.write() as session:
+                return tasks.end(session, task_id, 1, "mine", LOST, AttemptEnd(LOST))
+
+        given, ended = at_once([give_back, end])
+
+        with database.read() as session:
+            task = session.get_one(Task, task_id)
+            attempts = session.scalars(select(Attempt).where(Attempt.task_id == task_id)).all()
+        assert (given, ended) in [(True, False), (False, True)]
+        assert (task.state, task.attempt, len(attempts)) == ((QUEUED, 0, 0) if given else (LOST, 1, 1))
+
+
+def test_who_does_not_hold_a_claim_cannot_give_it_back(session: Session) -> None:
+    task = a_task(session, state=RUNNING, token="another", attempt=2)
+
+    assert [tasks.give_back(session, task.id, number, token) for number, token in ((2, "mine"), (1, "another"))] == [
+        [],
+        [],
+    ]
+
+
+def test_the_mark_of_a_job_does_not_queue_what_runs(session: Session) -> None:
+    task = a_task(session, state=RUNNING)
+
+    assert tasks.mark_queued(session, [(task.id, 2)]) == 0
+
+
 def test_of_many_that_claim_a_task_one_wins(database: Database) -> None:
     task_id = committed(database, lambda session: a_task(session).id)
 
