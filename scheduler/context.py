@@ -32,11 +32,12 @@ class Run:
     deadline: dt.datetime | None = None  # when the soft timeout ends it
     report_progress: Callable[[dict[str, Any]], None] = field(default=lambda progress: None, repr=False)
     is_stop_requested: Callable[[], bool] = field(default=lambda: False, repr=False)
+    ask_origin: Callable[[], str] = field(default=lambda: "", repr=False)
     settings: Any = field(default=None, repr=False)  # the service's, for its own task functions (engine/service_tasks)
 
 
 _current: ContextVar[Run | None] = ContextVar("run", default=None)
-_NAMES = frozenset(f.name for f in fields(Run)) - {"report_progress", "is_stop_requested", "settings"}
+_NAMES = frozenset(f.name for f in fields(Run)) - {"report_progress", "is_stop_requested", "ask_origin", "settings"}
 
 
 def __getattr__(name: str) -> Any:
@@ -75,3 +76,12 @@ def stop_requested() -> bool:
     """Whether someone asked this run to end; a long function asks now and then, cleans up, and returns or raises."""
     run = _current.get()
     return run is not None and run.is_stop_requested()
+
+
+def origin() -> str:
+    """What tells messages of this installation from those of every other with the same keys; "" outside a run.
+
+    Asked of the database, each time. Raises DatabaseAway.
+    """
+    run = _current.get()
+    return "" if run is None else run.ask_origin()

@@ -22,7 +22,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Html:
-    """A page, or a part of one. It is shown as source; nothing of it is run."""
+    """A page, or a part of one. It is shown in a sandbox; no script of it is run."""
 
     html: str
 

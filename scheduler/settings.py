@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from scheduler.errors import SettingFault
 
@@ -55,6 +56,7 @@ class Settings:
     allowed_commands: tuple[str, ...] = ()  # programs that run_command may run: names or whole paths; *: all
     keep_days: int = 90  # how long rows of ended tasks are kept, unless their schedule says so itself
     keep_failed_days: int = 365  # the same, of those that did not succeed
+    keep_audit_days: int = 400  # how long lines of the audit are kept
     web_address: str = "127.0.0.1"  # what the web page listens on; another than this machine's own needs users
     web_port: int = 8080  # 0: no page under `scheduler up`
     trusted_proxies: tuple[str, ...] = ()  # addresses or networks whose word about who asks counts
@@ -72,6 +74,11 @@ class Settings:
         """Where the web page is, for people on this machine."""
         address = f"[{self.web_address}]" if ":" in self.web_address else self.web_address
         return f"http://{address}:{self.web_port}"
+
+    @property
+    def web_path(self) -> str:
+        """Below which path of its host people reach the web page: `/jobs`; "" for the whole host."""
+        return urlsplit(self.base_url or "").path.rstrip("/")
 
     def shown(self) -> list[dict[str, str]]:
         """Each setting with its value, secrets masked, and where it came from."""

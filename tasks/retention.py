@@ -13,15 +13,15 @@ MOST_AT_ONCE = 5000
 
 @task(kind="long")
 def retention(days: int | None = None, failed_days: int | None = None, batch: int = 500) -> dict[str, Any]:
-    """Delete ended tasks that are old enough, with their attempts, logs and artifacts, and records of gaps.
+    """Delete ended tasks that are old enough, with all that belongs to them, records of gaps, and the old audit.
 
     A task is kept for the days of its schedule's `keep`; else for `days`, or `failed_days` when it did not succeed;
     else for the settings keep_days and keep_failed_days. The schedule may be retired: the same holds. What has not
     ended stays, and so does the last ended task of each schedule. Deleting never lets a fire time come again.
 
     `batch` rows, 1 to 5000, are deleted in one transaction, with a pause after each. Returns {deleted: {kind: {state:
-    count}}, tasks, gaps, leftovers}; leftovers are the folders of files that no artifact names any more. When asked to
-    stop it raises Stopped; what was deleted by then stays deleted.
+    count}}, tasks, gaps, audit_lines, leftovers}; leftovers are the folders of files that no artifact names any more.
+    When asked to stop it raises Stopped; what was deleted by then stays deleted.
     """
     for name, value in (("days", days), ("failed_days", failed_days)):
         if value is not None:
@@ -29,7 +29,7 @@ def retention(days: int | None = None, failed_days: int | None = None, batch: in
     whole_number("batch", batch, 1, MOST_AT_ONCE)
     # Only here: these bring SQL and Redis along, which other task functions have no use for.
     from scheduler.engine.artifacts import sweep
-    from scheduler.engine.retention import delete_old
+    from scheduler.engine.retention import delete_old, delete_old_audit
     from scheduler.engine.service_tasks import service_backends
 
     with service_backends() as backends:
@@ -42,6 +42,7 @@ def retention(days: int | None = None, failed_days: int | None = None, batch: in
             batch=batch,
             watch=_watch,
         )
+        deleted.audit_lines = delete_old_audit(backends.database, days=settings.keep_audit_days, batch=batch)
         leftovers = sweep(backends.database, settings)
     told = {**deleted.as_json(), "leftovers": leftovers}
     log.info(

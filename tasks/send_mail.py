@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scheduler import context, log, task
-from scheduler.errors import SettingFault
+from scheduler.errors import DatabaseAway, SettingFault
 from scheduler.notify import mail
 from tasks.commons import BadArgument, TaskFault, open_source, shown
 
@@ -37,8 +37,8 @@ def send_mail(
 
     `to` is a list of addresses, or text with several parted by commas. `attachments` are paths of files in the working
     or the data folder, or in the folders that SCHEDULER_SOURCE_FOLDERS names. Within a run the Message-ID comes from
-    its idempotency key and the mail, so that a mail sent again by a retry carries the same one, and the outbox keeps
-    it once.
+    its idempotency key, the installation and the mail, so that a mail sent again by a retry carries the same one, and
+    the outbox keeps it once.
 
     Returns {message_id, delivered: "smtp" or "outbox", refused: {address: answer}}, and for the outbox `file`.
     Recipients that the server did not take, while others got the mail, are in `refused` and do not fail the run.
@@ -100,10 +100,15 @@ def _read_attachments(paths: Sequence[str]) -> list[mail.Attachment]:
 
 
 def _message_id(sender: str, to: list[str] | str, *rest: object) -> str | None:
-    """The same for every attempt of a run, but another for each mail that a run sends; None outside a run."""
+    """The same for every attempt of a run, but another for each mail that a run sends, and for a run of the same name
+    in another installation, whose mail a server could otherwise drop; None outside a run. Raises MailNotSent."""
     key = context.idempotency_key
     if key is None:
         return None
+    try:
+        origin = context.origin()
+    except DatabaseAway as error:
+        raise MailNotSent(f"the mail's Message-ID could not be made: {error}; nothing was sent") from error
     subject, text, html, files, reply_to = rest
     digests = [(file.name, hashlib.sha256(file.content).hexdigest()) for file in files]  # type: ignore[attr-defined]
-    return mail.stable_message_id(repr((key, to, subject, text, html, digests, reply_to)), sender)
+    return mail.stable_message_id(repr((origin, key, to, subject, text, html, digests, reply_to)), sender)

@@ -9,48 +9,14 @@ from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    ClusterDownError,
-    ConnectionError,
-    MaxConnectionsError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TimeoutError,
-    TryAgainError,
-)
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from scheduler.broker.remedies import is_away, refusal_of, remedy
 from scheduler.errors import RedisAway, SettingFault
 
 ANSWER_SECONDS = 5
 CONNECT_SECONDS = 3
-
-# Redis is there, but for now, or as it is set up, it does not do what we need.
-UNWILLING = (
-    AuthenticationError,
-    BusyLoadingError,
-    ClusterDownError,
-    MaxConnectionsError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    TryAgainError,
-)
-UNWILLING_WORDS = (
-    "NOAUTH",
-    "NOPERM",
-    "LOADING",
-    "BUSY",
-    "MASTERDOWN",
-    "READONLY",
-    "OOM",
-    "MISCONF",
-    "NOREPLICAS",
-    "UNBLOCKED",
-)
 
 
 def connect(url: str, *, client_name: str | None = None) -> redis.Redis:
@@ -75,23 +41,24 @@ def connect(url: str, *, client_name: str | None = None) -> redis.Redis:
 
 @contextmanager
 def answering(client: redis.Redis) -> Iterator[None]:
-    """Raise RedisAway, with the place and the way to mend it, when Redis does not answer inside the block."""
+    """Raise RedisAway, with the place and the way to mend it, when Redis does not answer, or refuses to work, inside
+    the block."""
     try:
         yield
-    except (ConnectionError, TimeoutError, *UNWILLING) as error:
-        raise away(client, error) from error
-    except ResponseError as error:
-        if not str(error).startswith(UNWILLING_WORDS):
+    except RedisError as error:
+        if not is_away(error):
             raise
         raise away(client, error) from error
 
 
 def away(client: redis.Redis, error: RedisError) -> RedisAway:
-    lines = str(error).strip().splitlines()
-    return RedisAway(
-        f"Redis does not answer at {place_of(client)} ({lines[0] if lines else type(error).__name__}). "
-        "Start it, set REDIS_URL, or unset REDIS_URL to use a private one."
-    )
+    lines, code = str(error).strip().splitlines(), refusal_of(error)
+    said = lines[0] if lines else type(error).__name__
+    if code is not None and not said.startswith(code):
+        said = f"{code} {said}"
+    has_answered = code is not None or getattr(error, "status_code", None) is not None
+    head = "Redis refuses to work" if has_answered else "Redis does not answer"
+    return RedisAway(f"{head} at {place_of(client)} ({said}). {remedy(error)}")
 
 
 def place_of(client: redis.Redis) -> str:

@@ -9,24 +9,22 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, and_, column, exists, func, select, type_coerce, values
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
 
-from scheduler.clock import EPOCH, to_micros
+from scheduler.engine.deadlines import not_done, passed_deadlines
 from scheduler.engine.listing import unindexed
 from scheduler.engine.status import alive, files_not_in_force, parts_of, stalled
 from scheduler.rules import alerts
-from scheduler.rules.alerts import Trouble, subject_of
+from scheduler.rules.alerts import Over, Passed, Trouble, subject_of
 from scheduler.rules.brief import brief
 from scheduler.rules.durations import parse_duration
-from scheduler.rules.moments import zone_named
-from scheduler.rules.states import CANCELLED, KINDS, PLANNED, QUEUED, RETRYING, RUNNING, SKIPPED, SUCCEEDED
-from scheduler.rules.zones import first_moment
-from scheduler.store.mail_tables import GIVEN_UP, OutboxMessage
+from scheduler.rules.states import KINDS, PLANNED, QUEUED, RETRYING, RUNNING
+from scheduler.store.mail_tables import GIVEN_UP, Alert, OutboxMessage
 from scheduler.store.tables import Attempt, Schedule, Task
 
 DAY = dt.timedelta(days=1)
-AT_ONCE = 400  # schedules in one query; SQLite takes 32,000 parameters
+AT_ONCE = 400  # subjects in one query; SQLite takes 32,000 parameters
 WAITED = dt.timedelta(seconds=60)  # a task that is due for so long ought to have found a worker
 
 
@@ -34,16 +32,18 @@ WAITED = dt.timedelta(seconds=60)  # a task that is due for so long ought to hav
 class Levels:
     troubles: tuple[Trouble, ...]
     unknown: frozenset[str]  # events about which nothing can be said right now
+    passed: tuple[Passed, ...] = ()  # troubles that are over, and of which no alert has told
 
 
 def levels_of(session: Session, now: dt.datetime) -> Levels:
     """Everything that is wrong at `now`."""
+    late, passed = _late(session, now)
     seen = parts_of(session, now)
     watching = [one for one in seen if one["part"] == "keeper" and not one["silent"]]
     # A keeper that has just begun has not judged its file; nor has one that is not there.
     judged = any(one["details"].get("text_hash") is not None for one in watching)
     troubles = (
-        *_late(session, now),
+        *late,
         *_too_long(session, now),
         *_no_worker(session, seen, now),
         *_silent_parts(seen, now),
@@ -53,63 +53,40 @@ def levels_of(session: Session, now: dt.datetime) -> Levels:
     )
     examined = any(one["details"].get("broken") is not None for one in watching)
     unknown = {alerts.BAD_FILE: not judged, alerts.BROKEN_PROMISE: not examined}
-    return Levels(troubles, frozenset(event for event, is_unknown in unknown.items() if is_unknown))
+    not_known = frozenset(event for event, is_unknown in unknown.items() if is_unknown)
+    return Levels(troubles, not_known, untold(session, passed))
 
 
-def _late(session: Session, now: dt.datetime) -> Iterator[Trouble]:
-    """Schedules whose last fire time before `finish_by` has not succeeded, since `finish_by` has passed."""
-    finish_by, zone = Schedule.spec["finish_by"].as_string(), Schedule.spec["timezone"].as_string()
-    query = select(Schedule.id, finish_by.label("finish_by"), zone.label("zone"))
-    rows = list(session.execute(query.where(Schedule.retired_at.is_(None), finish_by.is_not(None))))
-    deadlines = {row.id: _last_deadline(dt.time.fromisoformat(row.finish_by), row.zone, now) for row in rows}
-    promised = {row.id: row.finish_by[:5] for row in rows}
-    for start in range(0, len(rows), AT_ONCE):
-        some = {row.id: deadlines[row.id] for row in rows[start : start + AT_ONCE]}
-        for task in session.execute(_not_done_by(some)):
-            why = f"not done by {promised[task.schedule_id]}: {task.state}, its fire time was "
-            why += f"{task.fire_time:%Y-%m-%d %H:%M} UTC"
-            subject = subject_of(alerts.LATE, task.schedule_id)
-            details = {"why": why, "task_id": task.id}
-            yield Trouble(subject, alerts.LATE, deadlines[task.schedule_id], task.schedule_id, details)
+def untold(session: Session, passed: Sequence[Passed]) -> tuple[Passed, ...]:
+    """Those of which no alert tells, or has told: one that was open at that moment or since."""
+    found: list[Passed] = []
+    for start in range(0, len(passed), AT_ONCE):
+        some = passed[start : start + AT_ONCE]
+        query = select(Alert.subject, Alert.closed_at).where(Alert.subject.in_([one.trouble.subject for one in some]))
+        since = min(one.trouble.at for one in some)
+        told = session.execute(query.where(or_(Alert.closed_at.is_(None), Alert.closed_at >= since))).all()
+        for one in some:
+            subject, at = one.trouble.subject, one.trouble.at
+            if not any(row.subject == subject and (row.closed_at is None or row.closed_at >= at) for row in told):
+                found.append(one)
+    return tuple(found)
 
 
-def _not_done_by(deadlines: dict[int, dt.datetime]) -> Any:
-    """Of each of these schedules its last task that fired within the day before its deadline, unless that, or a later
-    one, has succeeded; one query for all of them."""
-    pairs = [(schedule_id, to_micros(deadline)) for schedule_id, deadline in deadlines.items()]
-    due = values(column("schedule_id", Integer), column("deadline", BigInteger), name="due").data(pairs).cte("due")
-    last, newer = aliased(Task), aliased(Task)
-    fired = type_coerce(last.fire_time, BigInteger)
-    last_id = (
-        select(last.id)
-        .where(last.schedule_id == due.c.schedule_id, fired > due.c.deadline - to_micros(EPOCH + DAY))
-        .where(fired <= due.c.deadline)
-        .order_by(last.fire_time.desc())
-        .limit(1)
-        .correlate(due)
-        .scalar_subquery()
-    )
-    succeeded_since = exists(
-        select(newer.id)
-        # By the index of the schedule's ended tasks, of which few are newer.
-        .where(newer.schedule_id == Task.schedule_id, newer.id > Task.id, newer.finished_at.is_not(None))
-        .where(unindexed(newer.state) == SUCCEEDED)
-        .correlate(Task)
-    )
-    return (
-        select(Task.id, Task.schedule_id, Task.state, Task.fire_time)
-        .select_from(due)
-        .join(Task, Task.id == last_id)
-        .where(unindexed(Task.state).not_in((SUCCEEDED, SKIPPED, CANCELLED)), ~succeeded_since)
-        .order_by(Task.schedule_id)
-    )
-
-
-def _last_deadline(finish_by: dt.time, zone_name: str, now: dt.datetime) -> dt.datetime:
-    zone = zone_named(zone_name)
-    today = now.astimezone(zone).date()
-    deadline = first_moment(dt.datetime.combine(today, finish_by), zone)
-    return deadline if deadline <= now else first_moment(dt.datetime.combine(today - DAY, finish_by), zone)
+def _late(session: Session, now: dt.datetime) -> tuple[list[Trouble], list[Passed]]:
+    """Schedules that have not succeeded although their `finish_by` has passed, and those that did so since."""
+    so_now, passed = [], []
+    for one in not_done(session, passed_deadlines(session, None, now)):
+        deadline = one.deadline
+        fire_time = f"{one.fire_time:%Y-%m-%d %H:%M} UTC"
+        why = f"not done by {deadline.words}: {one.state}, its fire time was {fire_time}"
+        details = {"why": why, "task_id": one.task_id, "finish_by": deadline.words, "fire_time": fire_time}
+        subject = subject_of(alerts.LATE, deadline.schedule_id)
+        trouble = Trouble(subject, alerts.LATE, deadline.at, deadline.schedule_id, details)
+        if one.done_at is None:
+            so_now.append(trouble)
+        else:
+            passed.append(Passed(trouble, Over(subject, one.done_at, details={"ended_by": one.done_by})))
+    return so_now, passed
 
 
 def _too_long(session: Session, now: dt.datetime) -> Iterator[Trouble]:
@@ -141,14 +118,17 @@ def _no_worker(session: Session, seen: Sequence[dict[str, Any]], now: dt.datetim
             yield Trouble(f"kind:{name}:no_worker", alerts.NO_WORKER, now, None, {"name": name, "why": why})
 
 
-def _silent_parts(seen: Sequence[dict[str, Any]], now: dt.datetime) -> Iterator[Trouble]:
+def fallen_silent(seen: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Parts that fell silent without leaving in order, unless another has taken their place since."""
+    return [one for one in seen if one["silent"] and not any(_replaces(other, one) for other in seen)]
+
+
+def _silent_parts(seen: Sequence[dict[str, Any]], now: dt.datetime) -> Iterator[Trouble]:
     found = {}
-    for one in seen:
-        if one["silent"] and not any(_replaces(other, one) for other in seen):
-            name = f"{one['part']} on {one['host']}"
-            why = f"has not ticked since {now - dt.timedelta(seconds=one['seconds_since_tick']):%Y-%m-%d %H:%M:%S} UTC"
-            found[f"part:{one['part']}@{one['host']}:silent_part"] = {"name": name, "why": why}
+    for one in fallen_silent(seen):
+        name = f"{one['part']} on {one['host']}"
+        why = f"has not ticked since {now - dt.timedelta(seconds=one['seconds_since_tick']):%Y-%m-%d %H:%M:%S} UTC"
+        found[f"part:{one['part']}@{one['host']}:silent_part"] = {"name": name, "why": why}
     for timer in stalled(seen):
         found[f"part:keeper/{timer}:silent_part"] = {"name": f"{timer} of the keeper", "why": "does not get through"}
     for subject, details in found.items():

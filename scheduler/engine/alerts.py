@@ -9,18 +9,19 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from scheduler.engine.alert_levels import Levels, levels_of
+from scheduler.engine.alert_levels import Levels, levels_of, untold
 from scheduler.engine.listing import unindexed
 from scheduler.kill_points import point
 from scheduler.notify.alert_html import alert_html
 from scheduler.rules import alerts
 from scheduler.rules.alert_letters import letter_of, said_of
-from scheduler.rules.alerts import AlertState, Over, Telling, Trouble, hear, subject_of, tell
+from scheduler.rules.alerts import AlertState, Over, Telling, Trouble, hear, hear_passed, subject_of, tell
 from scheduler.rules.digests import is_digest
 from scheduler.rules.messages import Message, messages_to
 from scheduler.rules.spec import Contact
@@ -53,7 +54,8 @@ class Alerts:
             with self.database.read() as session:  # outside the transaction: on SQLite it would hold up every writer
                 moment = now or schedules.now(session)
                 levels = levels_of(session, moment)
-                if not levels.troubles and not happenings.has_any(session) and not _any_known(session, moment):
+                is_quiet = not levels.troubles and not levels.passed and not happenings.has_any(session)
+                if is_quiet and not _any_known(session, moment):
                     return queued
             messages, is_all = self._hear_some(levels, moment)
             queued += messages
@@ -69,10 +71,13 @@ class Alerts:
             known = [_state(row) for row in rows.values()]
             over = list(_over(session, known, now))  # before the happenings: whatever is seen here they tell of, too
             heard = happenings.oldest(session, AT_ONCE)
+            passed = untold(session, levels.passed)  # another keeper may have told them since
             about: list[AlertState | Happening | Trouble] = [*known, *heard, *levels.troubles]
+            about += [one.trouble for one in passed]
             of = _schedules(session, (one.schedule_id for one in about))
             news = [item for one in heard for item in _news(one, of)]
             found = hear(known, news, [_named(one, of) for one in levels.troubles], over, now, levels.unknown)
+            found = hear_passed(found, [replace(one, trouble=_named(one.trouble, of)) for one in passed])
             _write(session, found, rows)
             told = tell(found, _Routes(session, of), now, self.realert)
             keys = outbox.queue(session, list(self._messages(session, told, now)) if told else [])

@@ -36,6 +36,7 @@ SHOWN = 5  # offenders named in a message
 START = {
     "dispatcher": "Start one: `scheduler up`, or `scheduler start dispatcher`.",
     "keeper": "Start one: `scheduler up`, or `scheduler start keeper`.",
+    "web": "Start one: `scheduler up`, or `scheduler start web`.",
 }
 
 
@@ -194,6 +195,8 @@ def _parts(database: Database) -> list[Finding]:
     for kind in KINDS:
         remedy = f"Start one: `scheduler up`, or `scheduler start worker --kind {kind}`."
         findings.append(_ticking(seen, f"worker-{kind}", remedy, f" on queue {queues.get(kind, kind)}"))
+    if any(one["part"] == "web" for one in seen):  # it may be left out; one that died may not
+        findings.append(_ticking(seen, "web", START["web"]))
     return [*findings, *map(_file, files), _parked(parked)]
 
 

@@ -22,6 +22,7 @@ from scheduler.engine.status import (
     SERVICE_DOWN,
     SPAN,
     alive,
+    silent_web,
     stalled,
     status_of,
 )
@@ -207,6 +208,8 @@ def still_parts(seen: Sequence[Told]) -> list[str]:
             ages = [one["seconds_since_tick"] for one in seen if one["part"] == part]
             since = f"has not ticked for {_brief(min(ages))}" if ages else "is not running"
             found.append(f"The {part} {since}: {effect}")
+    if (web := silent_web(seen)) is not None:
+        found.append(f"The web part has not ticked for {_brief(web)}: its pages and its HTTP interface do not answer")
     for timer, age in stalled(seen).items():
         found.append(f"The {timer} is stuck" + (f" since {_brief(age)}" if age is not None else ""))
     return found

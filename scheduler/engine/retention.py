@@ -1,4 +1,4 @@
-"""Deletes what is old: ended tasks with all that belongs to them, and records of gaps.
+"""Deletes what is old: ended tasks with all that belongs to them, records of gaps, and lines of the audit.
 
 In batches with pauses between them, so that a claim never waits for long. Nothing here touches how far a schedule is
 planned: a fire time whose row is gone does not come again.
@@ -17,7 +17,7 @@ from typing import Any
 
 from scheduler.engine.artifacts import FOLDER
 from scheduler.rules.states import SUCCEEDED
-from scheduler.store import retention, schedules
+from scheduler.store import audit, retention, schedules
 from scheduler.store.database import Database
 
 PAGE = 2000  # rows looked at in one reading
@@ -53,12 +53,13 @@ class Deleted:
 
     tasks: Counter[tuple[str, str]] = field(default_factory=Counter)
     gaps: int = 0
+    audit_lines: int = 0
 
     def as_json(self) -> dict[str, Any]:
         by_kind: dict[str, dict[str, int]] = {}
         for (kind, state), count in sorted(self.tasks.items()):
             by_kind.setdefault(kind, {})[state] = count
-        return {"deleted": by_kind, "tasks": self.tasks.total(), "gaps": self.gaps}
+        return {"deleted": by_kind, "tasks": self.tasks.total(), "gaps": self.gaps, "audit_lines": self.audit_lines}
 
 
 def delete_old(
@@ -101,6 +102,28 @@ def delete_old(
     with database.write() as session:
         deleted.gaps = retention.delete_gaps(session, moment - dt.timedelta(days=max(ages.all_days)))
     return deleted
+
+
+def delete_old_audit(
+    database: Database,
+    *,
+    days: int,
+    batch: int,
+    now: dt.datetime | None = None,
+    wait: Callable[[float], None] = time.sleep,
+) -> int:
+    """Delete the lines of the audit that are older than so many days, `batch` in one transaction; how many."""
+    with database.read() as session:
+        before = (now or schedules.now(session)) - dt.timedelta(days=days)
+    deleted = 0
+    while True:
+        began = time.monotonic()
+        with database.write() as session:
+            gone = audit.delete_oldest(session, before, batch)
+        deleted += gone
+        if gone < batch:
+            return deleted
+        wait(max(LEAST_PAUSE, time.monotonic() - began))
 
 
 def next_size(size: int, took: float, most: int) -> int:

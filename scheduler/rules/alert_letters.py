@@ -76,15 +76,16 @@ def said_of(
     link, link_text = _link(telling, base_url)
     error = _one_line(str(telling.alert.details.get("error") or ""))
     title = headline.replace(f": {error}", "", 1) if error else headline
+    facts = tuple(_storm_facts(telling, link) if telling.is_storm else _facts(telling.alert, now, link, headline))
     return AlertSaid(
         subject=subject if len(subject) <= LONGEST_SUBJECT else subject[: LONGEST_SUBJECT - 1] + "…",
         headline=headline,
         title=title[:1].upper() + title[1:],
         tone=_tone(telling),
-        facts=tuple(_storm_facts(telling, link) if telling.is_storm else _facts(telling.alert, now, link, headline)),
+        facts=facts,
         advice=() if telling.what == alerts.CLOSED else tuple(_advice(telling)),
         closing=tuple(_closing(telling, realert)),
-        error=error,
+        error=_one_line(dict(facts).get("error", "")),
         link=link,
         link_text=link_text,
     )
@@ -130,13 +131,19 @@ def _headline(telling: Telling, now: dt.datetime) -> str:
         return ": ".join(filter(None, (f"{word}{again}: {count} schedules", str(alert.details.get("error") or ""))))
     if telling.what == alerts.CLOSED:
         assert alert.closed_at is not None
+        if alert.event == alerts.LATE and alert.details.get("finish_by"):
+            lasted = _span(alert.closed_at - alert.opened_at)
+            return f"done at last: {_name(alert)}, {lasted} after {alert.details['finish_by']}"
         over = _OVER.get(alert.event, "recovered")
         flapped = ", calm for an hour" if alert.flaps else ""
         return f"{over} {_name(alert)} after {_span(alert.closed_at - alert.opened_at)}{flapped}"
     what = f"{word} {_name(alert)}: {_why(alert)}"
     if telling.what == alerts.PASSED:
         assert alert.closed_at is not None
-        return f"{what} (over after {_span(alert.closed_at - alert.opened_at)})"
+        lasted, finish_by = _span(alert.closed_at - alert.opened_at), alert.details.get("finish_by")
+        if alert.event == alerts.LATE and finish_by:
+            return f"{word} {_name(alert)}: done {lasted} after {finish_by}, by which it should have ended"
+        return f"{what} (over after {lasted})"
     if telling.what == alerts.FLAPPING:
         return f"flapping {_name(alert)} ({word.lower()}): silent until it is calm for an hour"
     if telling.what == alerts.AGAIN:
@@ -162,8 +169,9 @@ def _facts(alert: AlertState, now: dt.datetime, link: str, headline: str) -> lis
     """A reason that the headline or the error tells is not told again."""
     details = alert.details
     error, why = str(details.get("error") or ""), str(details.get("why") or "")
-    is_told = _one_line(why) in headline or bool(error and why.startswith(error))
     end = alert.closed_at
+    is_done_late = alert.event == alerts.LATE and end is not None  # then the reason tells how it stood before
+    is_told = is_done_late or _one_line(why) in headline or bool(error and why.startswith(error))
     span = f" ({_span((end or now) - alert.opened_at)})"
     in_a_row = details.get("in_a_row") or 1
     found = [
@@ -174,6 +182,7 @@ def _facts(alert: AlertState, now: dt.datetime, link: str, headline: str) -> lis
         ("attempts", str(details.get("attempts") or "")),
         ("error", error),
         ("reason", "" if is_told else why),
+        ("fire time", str(details.get("fire_time") or "") if is_done_late else ""),
         ("task", str(details.get("task_id") or "")),
         ("file", f"{details['file']} on {details['host']}" if details.get("file") else ""),
         ("owner", str(details.get("owner") or "")),
@@ -189,6 +198,8 @@ def _storm_facts(telling: Telling, link: str) -> list[tuple[str, str]]:
     listed = ", ".join(names[:MOST_LISTED]) + (f" … and {more} more" if more > 0 else "")
     since = min(one.opened_at for one in telling.alerts)
     error = str(telling.alert.details.get("error") or "")
+    if any(str(one.details.get("error") or "") != error for one in telling.alerts):
+        error += f" ({names[0]}; those of the others differ in numbers)"
     found = [("since", _moment(since)), ("error", error), ("schedules", listed), ("link", link)]
     return [(name, value) for name, value in found if value]
 
@@ -209,7 +220,8 @@ def _advice(telling: Telling) -> list[tuple[str, str]]:
         return [("scheduler doctor", "what is wrong, and how to mend it")]
     if alert.event == alerts.MISSED:
         return [(f"scheduler explain {name}", "why it did not start"), (f"scheduler run {name}", "run it now")]
-    shown = [(f"scheduler show {task_id}", "how it ended, and why")] if task_id else []
+    may_run = alert.event in (alerts.LATE, alerts.TOO_LONG) and alert.is_open
+    shown = [(f"scheduler show {task_id}", f"how it {'stands' if may_run else 'ended'}, and why")] if task_id else []
     if alert.event in (alerts.FAILED, alerts.LOST):
         return [*shown, (f"scheduler retry {task_id}", "run it once more"), (f"scheduler pause {name}", "hold it")]
     if alert.event == alerts.TOO_LONG:

@@ -75,6 +75,14 @@ class Over:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Passed:
+    """Something that was wrong, and was over before anybody looked."""
+
+    trouble: Trouble
+    over: Over
+
+
 @dataclass
 class AlertState:
     """An alert as it stands; `id` is None until it has a row."""
@@ -147,6 +155,16 @@ def hear(
     for alert in ledger.alerts:
         if alert.is_open and alert.event in LEVELS and alert.subject not in subjects and alert.event not in unknown:
             _close(ledger, Over(alert.subject, now))
+    return ledger.alerts
+
+
+def hear_passed(alerts: Sequence[AlertState], passed: Iterable[Passed]) -> list[AlertState]:
+    """The alerts, and one for each of those; a subject that has an open one is told by that."""
+    ledger = _Ledger(alerts)
+    for one in passed:
+        if ledger.open_one(one.trouble.subject) is None:
+            _open(ledger, one.trouble)
+            _close(ledger, one.over)
     return ledger.alerts
 
 

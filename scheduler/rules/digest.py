@@ -49,13 +49,17 @@ class Unrun:
 
 @dataclass(frozen=True)
 class Slow:
-    """A schedule that started late, has not started though it is due, or ran for much longer than it does."""
+    """A schedule that started late, has not started though it is due, ran for much longer than it does, or had not
+    succeeded by its `finish_by`."""
 
     name: str
     late: dt.timedelta | None = None
     took: dt.timedelta | None = None
     usual: dt.timedelta | None = None
     waits: dt.timedelta | None = None  # since it was due, at the end of the span
+    finish_by: dt.datetime | None = None  # the last that it did not keep
+    overruns: int = 0  # how many in the span
+    done_after: dt.timedelta | None = None  # so long after the last it was done; None: not yet
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,7 @@ def _counts(facts: Facts) -> dict[str, int]:
     for state in ("lost", "missed"):
         names[state] = {one.name for one in facts.unrun if one.state == state}
     names["parked"] = {one.name for one in facts.held if one.parked}
-    names["late"] = {one.name for one in facts.slow if one.late is not None or one.waits is not None}
+    names["late"] = {one.name for one in facts.slow if (one.late, one.waits, one.finish_by) != (None,) * 3}
     names["slow"] = {one.name for one in facts.slow}
     names["recovered"] = {one.name for one in facts.recovered}
     names["paused"] = {one.name for one in facts.held if not one.parked}
@@ -287,7 +291,7 @@ def _sections(facts: Facts) -> Iterable[Section]:
         ("Missed, skipped, lost", "warn", _unrun_rows(facts), None),
         ("Cannot fire", "warn", [Row(one.name, (one.why,)) for one in facts.held if one.parked], None),
         ("The service itself", "bad", [Row(words) for words in facts.health], None),
-        ("Late or slow", "warn", [_slow_row(one) for one in facts.slow], None),
+        ("Late or slow", "warn", [_slow_row(one, zone) for one in facts.slow], None),
         ("Recovered", "good", [_recovered_row(one, zone) for one in facts.recovered], None),
         ("Paused", "plain", [_held_row(one, zone) for one in facts.held if not one.parked], None),
         ("Runs by kind", "plain", [_kind_row(one) for one in facts.kinds], None),
@@ -381,8 +385,10 @@ def _unrun_row(one: Unrun, facts: Facts) -> Row:
     return Row(head, tuple(filter(None, (_short(one.reason),))), _task_link(one.task_id, facts))
 
 
-def _slow_row(one: Slow) -> Row:
+def _slow_row(one: Slow, zone: str) -> Row:
     parts = []
+    if one.finish_by is not None:
+        parts.append(_overrun(one.finish_by, one, zone))
     if one.late is not None:
         parts.append(f"started up to {brief(one.late, 2)} late")
     if one.waits is not None:
@@ -391,6 +397,12 @@ def _slow_row(one: Slow) -> Row:
         usual = f", usually {brief(one.usual, 2)}" if one.usual is not None else ""
         parts.append(f"took up to {brief(one.took, 2)}{usual}")
     return Row(f"{one.name}: {'; '.join(parts)}")
+
+
+def _overrun(finish_by: dt.datetime, one: Slow, zone: str) -> str:
+    after = "nor since" if one.done_after is None else f"but {brief(one.done_after, 2)} later"
+    often = f"not done in time {one.overruns} times, the last" if one.overruns > 1 else "not done"
+    return f"{often} by {moment(finish_by, zone)}, {after}"
 
 
 def _recovered_row(one: Recovered, zone: str) -> Row:

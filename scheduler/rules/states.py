@@ -22,8 +22,8 @@ NEXT: dict[str, frozenset[str]] = {
     PLANNED: frozenset({QUEUED, RUNNING, SKIPPED, MISSED, CANCELLED}),
     # A worker, by its claim.
     QUEUED: frozenset({RUNNING, SKIPPED, MISSED, CANCELLED}),
-    # The worker that holds it; the keeper when its lease has ended.
-    RUNNING: frozenset({SUCCEEDED, RETRYING, FAILED, CANCELLED, LOST}),
+    # The worker that holds it; the keeper when its lease has ended. QUEUED when its function had not begun by then.
+    RUNNING: frozenset({QUEUED, SUCCEEDED, RETRYING, FAILED, CANCELLED, LOST}),
     # As PLANNED; FAILED when its time to go on trying is over.
     RETRYING: frozenset({QUEUED, RUNNING, FAILED, CANCELLED}),
 }

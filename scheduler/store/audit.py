@@ -1,10 +1,14 @@
-"""The audit: a line for each thing that someone did, written in the transaction that does it."""
+"""The audit: a line for each thing that someone did, written in the transaction that does it.
+
+A line is never changed, which a trigger in SQL holds; old ones are deleted by retention alone.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, insert, select
@@ -77,6 +81,17 @@ def newest(
         if value is not None:
             query = query.where(column == value)
     return session.scalars(query if before is None else query.where(AuditLine.id < before)).all()
+
+
+def delete_oldest(session: Session, before: dt.datetime, limit: int) -> int:
+    """Delete the oldest lines, those from before a moment and `limit` at most; how many. They stand in the order in
+    which they were written, so no more than that is looked at."""
+    oldest = session.execute(select(AuditLine.id, AuditLine.at).order_by(AuditLine.id).limit(limit)).all()
+    old = [row.id for row in takewhile(lambda row: row.at < before, oldest)]
+    if old:
+        statement = delete(AuditLine).where(AuditLine.id <= old[-1])
+        session.execute(statement.execution_options(synchronize_session=False))
+    return len(old)
 
 
 def answered(session: Session, caller: str, key: str) -> IdempotencyKey | None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, inspect, text
 from scheduler.errors import Refused
 from scheduler.store.database import Database
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest script in migrations/versions; a test holds the two together."""
 
 LOCK = 0x72715F736368  # any number that only we use; on PostgreSQL it makes the migrating processes queue up

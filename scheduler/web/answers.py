@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from scheduler.errors import FileFaults, NotFound, PartAway, Refused, SchedulerError, WrongUsage
+from scheduler.web.callers import Caller, caller_of
 from scheduler.web.templating import page
 
 log = logging.getLogger(__name__)
@@ -45,13 +46,24 @@ def refusal(request: Request, status: int, detail: str, headers: Mapping[str, st
     """No, for a program or a person."""
     if is_for_programs(request.url.path):
         return problem(status, detail, headers=headers)
-    caller = getattr(request.state, "caller", None)
     try:
+        caller = _known_caller(request)
         answer = page(request, caller, "error.html.jinja", status, title=_phrase(status), detail=detail)
     except PartAway:  # a page shows more than the error, and asks SQL for it
         return plain_refusal(request, status, detail, headers)
     answer.headers.update(headers or {})
     return answer
+
+
+def _known_caller(request: Request) -> Caller | None:
+    """Who asks, also at an address that asks nobody; None for one whom nobody knows."""
+    known: Caller | None = getattr(request.state, "caller", None)
+    if known is not None:
+        return known
+    try:
+        return caller_of(request)
+    except HTTPException:
+        return None
 
 
 def plain_refusal(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -123,8 +123,16 @@ def has_token(request: Request) -> bool:
 
 
 def cookie_name(settings: Settings) -> str:
-    """With https the browser itself holds the cookie to this one host, and sends it over nothing else."""
-    return "__Host-scheduler" if is_https(settings) else "scheduler"
+    """With https the browser itself holds the cookie to this one host, and sends it over nothing else. Below a path it
+    cannot hold both: then the cookie is held to the path, which `__Host-` does not allow."""
+    if not is_https(settings):
+        return "scheduler"
+    return "__Secure-scheduler" if settings.web_path else "__Host-scheduler"
+
+
+def cookie_path(settings: Settings) -> str:
+    """Where the browser sends cookies to."""
+    return settings.web_path or "/"
 
 
 def is_https(settings: Settings) -> bool:

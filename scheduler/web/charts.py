@@ -63,14 +63,14 @@ def _joined(parts: Iterable[Markup]) -> Markup:
     return Markup("").join(parts)
 
 
-def _picture(label: str, width: float, height: float, content: Markup, class_: str = "") -> Markup:
+def _picture(label: str, width: float, height: float, content: Markup, class_: str = "", left: float = 0) -> Markup:
     return tag(
         "svg",
         tag("title", label) + content,
         class_=f"chart {class_}".strip(),
         role="group" if "<a " in content else "img",  # what can be followed is no mere picture
         aria_label=label,
-        viewBox=f"0 0 {_plain(float(width))} {_plain(float(height))}",
+        viewBox=f"{_plain(float(left))} 0 {_plain(float(width))} {_plain(float(height))}",
         width=float(width),
         height=float(height),
     )
@@ -82,35 +82,51 @@ def _linked(href: str, content: Markup) -> Markup:
 
 # --- one run as a shape ---------------------------------------------------------------------------------------------
 
+DASHES = {SKIPPED: (0.6,), CANCELLED: (0.42, 0.72)}  # at which share of the height
+
 
 def shape(state: str, x: float, y: float, width: float, height: float, title: str = "") -> Markup:
-    """A state as a box that differs by its form: full height for what went wrong, with a cut through it; hollow for
-    what did not run; a dash for what was left out on purpose; lower for what went well, or goes on."""
+    """A state as a box that differs by its form: full height for what went wrong, cut through, or hollow where nobody
+    knows; hollow for what did not run; a dash for what was skipped, two for what was cancelled; lower for what went
+    well, or goes on."""
     told = tag("title", title) if title else Markup("")
     box = {"x": x, "y": y, "width": width, "height": height}
     low = {**box, "y": y + height * 0.3, "height": height * 0.7}
-    if state in (FAILED, LOST):
+    if state == LOST:
+        return _hollow(state, told, **box)
+    if state == FAILED:
         cut = f"M{_plain(x)} {_plain(y + height * 0.65)}L{_plain(x + width)} {_plain(y + height * 0.35)}"
         return tag("g", told + tag("rect", rx=1, **box) + tag("path", d=cut, class_="cut"), class_=state)
     if state in (MISSED, PLANNED):
-        inner = {"x": x + 0.75, "y": low["y"] + 0.75, "width": max(width - 1.5, 0.5), "height": low["height"] - 1.5}
-        return tag("rect", told, class_=f"{state} hollow" if state == MISSED else state, rx=1, **inner)
+        return _hollow(state, told, **low)
     if state in (SKIPPED, CANCELLED):
-        return tag("rect", told, class_=state, x=x, y=y + height * 0.6, width=width, height=max(height * 0.14, 2.0))
+        dashes = [
+            {"x": x, "y": y + height * at, "width": width, "height": max(height * 0.14, 2.0)} for at in DASHES[state]
+        ]
+        return tag("g", told + _joined(tag("rect", **one) for one in dashes), class_=state)
     if state in (RUNNING, QUEUED, RETRYING) and width <= height:
         dot = {"cx": x + width / 2, "cy": y + height * 0.65, "r": max(min(width, height) / 2, 1.5)}
         return tag("circle", told, class_=state, **dot)
     return tag("rect", told, class_=state, rx=1 if state == SUCCEEDED else 5, **low)
 
 
-def legend(states: Sequence[str]) -> Markup:
-    """What the shapes mean."""
+def _hollow(state: str, told: Markup, x: float, y: float, width: float, height: float) -> Markup:
+    """A box of which only the rim is drawn, within the bounds."""
+    inner = {"x": x + 0.75, "y": y + 0.75, "width": max(width - 1.5, 0.5), "height": height - 1.5}
+    return tag("rect", told, class_=_class(state), rx=1, **inner)
+
+
+def _class(state: str) -> str:
+    return f"{state} hollow" if state in (MISSED, LOST) else state
+
+
+def legend(states: Sequence[str], shades: Mapping[str, str] | None = None) -> Markup:
+    """What the shapes mean; `shades` are words for what is shaded, by class."""
+    drawn = [(shape(state, 3.0, 1.0, 8.0, 12.0), state) for state in states]
+    drawn += [(tag("rect", class_=class_, width=14, height=14), word) for class_, word in (shades or {}).items()]
     return tag(
         "p",
-        _joined(
-            tag("span", tag("svg", shape(state, 3.0, 1.0, 8.0, 12.0), class_="chart", aria_hidden="true") + state)
-            for state in states
-        ),
+        _joined(tag("span", tag("svg", form, class_="chart", aria_hidden="true") + word) for form, word in drawn),
         class_="legend",
     )
 
@@ -126,14 +142,9 @@ def strip(states: Sequence[str], most: int = 60) -> Markup:
     paths: dict[str, list[str]] = {}
     for n, state in enumerate(shown, most - len(shown)):
         paths.setdefault(state, []).append(_outline(state, n * STRIP_STEP))
-    drawn = _joined(
-        tag("path", class_=f"{state} hollow" if state == MISSED else state, d="".join(parts))
-        for state, parts in paths.items()
-    )
+    drawn = _joined(tag("path", class_=_class(state), d="".join(parts)) for state, parts in paths.items())
     cuts = "".join(
-        f"M{n * STRIP_STEP} 14l{STRIP_BAR}-5"
-        for n, state in enumerate(shown, most - len(shown))
-        if state in (FAILED, LOST)
+        f"M{n * STRIP_STEP} 14l{STRIP_BAR}-5" for n, state in enumerate(shown, most - len(shown)) if state == FAILED
     )
     cut = tag("path", class_="cut", d=cuts) if cuts else Markup("")
     return _picture(_counted(shown), most * STRIP_STEP, STRIP_HEIGHT, drawn + cut, "strip")
@@ -141,12 +152,16 @@ def strip(states: Sequence[str], most: int = 60) -> Markup:
 
 def _outline(state: str, x: int) -> str:
     """The same forms as `shape`, as pieces of one path for all that share a state."""
-    if state in (FAILED, LOST):
+    if state == FAILED:
         return f"M{x} 1h5v20h-5z"
+    if state == LOST:
+        return f"M{x}.75 1.75h3.5v18.5h-3.5z"
     if state in (MISSED, PLANNED):
         return f"M{x}.75 8h3.5v12h-3.5z"
-    if state in (SKIPPED, CANCELLED):
+    if state == SKIPPED:
         return f"M{x} 13h5v3h-5z"
+    if state == CANCELLED:
+        return f"M{x} 10h5v2.5h-5zM{x} 16h5v2.5h-5z"
     if state in (RUNNING, QUEUED, RETRYING):
         return f"M{x} 14l2.5-2.5 2.5 2.5-2.5 2.5z"
     return f"M{x} 7h5v14h-5z"
@@ -249,7 +264,8 @@ def _map_words(days: Sequence[dt.date], monday: dt.date) -> Markup:
 
 # --- how long runs took ---------------------------------------------------------------------------------------------
 
-BARS_WIDTH, BARS_HEIGHT, BARS_LEFT = 600, 130, 46
+BARS_WIDTH, BARS_HEIGHT, BARS_LEFT = 600, 130, 50
+FEWEST_BARS = 30  # for which there is room, so that few are not drawn as broad as a hand
 
 
 @dataclass(frozen=True)
@@ -261,14 +277,17 @@ class Bar:
 
 
 def duration_bars(bars: Sequence[Bar], usual: float | None = None) -> Markup:
-    """A bar a run, the oldest at the left; a dashed line at what is `usual` (seconds). Failed ones have a cut."""
+    """A bar a run, the newest at the right as in a strip; a dashed line at what is `usual` (seconds).
+
+    Failed ones have a cut."""
     if not bars:
         return tag("p", "No run has ended yet.", class_="empty")
     longest = max([bar.seconds for bar in bars] + [usual or 0.0]) or 1.0
     room, bottom = BARS_HEIGHT - 20, BARS_HEIGHT - 8.0
-    step = (BARS_WIDTH - BARS_LEFT) / max(len(bars), 30)
+    most = max(len(bars), FEWEST_BARS)
+    step = (BARS_WIDTH - BARS_LEFT) / most
     drawn = []
-    for n, bar in enumerate(bars):
+    for n, bar in enumerate(bars, most - len(bars)):
         height = max(bar.seconds / longest * room, 2.0)
         drawn.append(
             _linked(bar.mark.href, _duration_bar(bar, BARS_LEFT + n * step, bottom - height, step * 0.75, height))
@@ -290,9 +309,9 @@ def _duration_bar(bar: Bar, x: float, y: float, width: float, height: float) -> 
     title = tag("title", bar.mark.title)
     box = tag("rect", title, x=x, y=y, width=width, height=height, rx=1)
     cut = Markup("")
-    if bar.mark.state in (FAILED, LOST):
+    if bar.mark.state == FAILED:
         cut = tag("path", d=f"M{_plain(x)} {_plain(y + 4)}l{_plain(width)} -4", class_="cut")
-    return tag("g", box + cut, class_=bar.mark.state)
+    return tag("g", box + cut, class_=_class(bar.mark.state))
 
 
 def _brief(seconds: float) -> str:
@@ -307,13 +326,23 @@ WORST_FIRST = (FAILED, LOST, MISSED, RUNNING, RETRYING, QUEUED, SKIPPED, CANCELL
 
 
 def day_picture(day: Day) -> Markup:
-    """Each schedule's day as a lane, local hours above; what stood in the way is shaded."""
+    """Each schedule's day as a lane, local hours above; what stood in the way is shaded. The names are a picture of
+    their own beside it: they stay where they are when the lanes are wider than the window."""
     height = DAY_TOP + max(len(day.lanes), 1) * LANE + 6
     lanes = _joined(_lane(day, lane, DAY_TOP + n * LANE) for n, lane in enumerate(day.lanes))
-    label = f"{day.date:%A} {day.date.isoformat()}: {len(day.lanes)} schedules, local time of {day.zone}"
-    return _picture(
-        label, DAY_WIDTH, height, _hours(day, height) + _shades(day, height) + lanes + _now(day, height), "day"
+    label = f"{day.date:%A} {day.date.isoformat()}: {_schedules(day)}, local time of {day.zone}"
+    names = _joined(_name(lane, DAY_TOP + n * LANE) for n, lane in enumerate(day.lanes))
+    content = _hours(day, height) + _shades(day, height) + lanes + _now(day, height)
+    return tag(
+        "div",
+        _picture("the schedules", DAY_LEFT, height, names, "day-names")
+        + _picture(label, DAY_WIDTH - DAY_LEFT, height, content, "day", DAY_LEFT),
+        class_="lanes",
     )
+
+
+def _schedules(day: Day) -> str:
+    return "1 schedule" if len(day.lanes) == 1 else f"{len(day.lanes)} schedules"
 
 
 def _x(day: Day, moment: dt.datetime) -> float:
@@ -357,15 +386,20 @@ def _now(day: Day, height: int) -> Markup:
     return tag("path", tag("title", f"now, {_clock(day, day.now)}"), class_="now", d=line)
 
 
-def _lane(day: Day, lane: Lane, y: int) -> Markup:
+def _name(lane: Lane, y: int) -> Markup:
     name = lane.name if len(lane.name) <= NAME_LETTERS else f"{lane.name[: NAME_LETTERS - 1]}…"
     held = "" if lane.state == "active" else f" ({lane.state})"
     words = tag("text", tag("title", f"{lane.name}{held}: {lane.words}") + name, class_="name", x=0, y=y + 17)
-    axis = tag("path", class_="axis", d=f"M0 {y + LANE}H{DAY_WIDTH}")
+    axis = tag("path", class_="axis", d=f"M0 {y + LANE}H{DAY_LEFT}")
+    return axis + _linked(f"/schedules/{quote(lane.name)}", words)
+
+
+def _lane(day: Day, lane: Lane, y: int) -> Markup:
+    axis = tag("path", class_="axis", d=f"M{DAY_LEFT} {y + LANE}H{DAY_WIDTH}")
     blackouts = [_shade(day, one, y + 1, LANE - 1, "shade-blackout") for one in lane.blackouts]
     gaps = [_shade(day, one, y + 1, LANE - 1, "shade-outage") for one in lane.gaps]
     marks = _summed(day, lane, y + 3) if lane.is_summed else _singly(day, lane, y + 3)
-    return _joined([axis, _linked(f"/schedules/{quote(lane.name)}", words), *blackouts, *gaps, marks])
+    return _joined([axis, *blackouts, *gaps, marks])
 
 
 def _singly(day: Day, lane: Lane, y: float) -> Markup:
@@ -392,10 +426,7 @@ def _summed(day: Day, lane: Lane, y: float) -> Markup:
     paths: dict[str, list[str]] = {}
     for n, state in quarters.items():
         paths.setdefault(state, []).append(_box(state, _x(day, day.span.start + n * QUARTER), y, width))
-    drawn = _joined(
-        tag("path", class_=f"{state} hollow" if state == MISSED else state, d="".join(parts))
-        for state, parts in paths.items()
-    )
+    drawn = _joined(tag("path", class_=_class(state), d="".join(parts)) for state, parts in paths.items())
     told = ", ".join(f"{number:,} {state}" if number else f"more {state}" for state, number in counts.most_common())
     return tag("g", tag("title", f"{lane.name}: {told}, by quarters of an hour") + drawn)
 
@@ -406,7 +437,8 @@ def _box(state: str, x: float, y: float, width: float) -> str:
     if state in (FAILED, LOST):
         return f"M{left} {_plain(y)}h{width:.0f}v{high}h-{width:.0f}z"
     if state in (SKIPPED, CANCELLED):
-        return f"M{left} {_plain(y + high * 0.6)}h{width:.0f}v3h-{width:.0f}z"
+        dashes = [f"M{left} {_plain(y + high * at)}h{width:.0f}v3h-{width:.0f}z" for at in DASHES[state]]
+        return "".join(dashes)
     top, tall = y + high * 0.3, high * 0.7
     return f"M{left} {_plain(top)}h{width:.0f}v{_plain(tall)}h-{width:.0f}z"
 

@@ -17,7 +17,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.settings import Settings
+from scheduler.web import sandbox
 from scheduler.web.answers import OURS_TO_MEND, is_for_programs, plain_refusal
+from scheduler.web.below import inner, outer_address
 from scheduler.web.callers import has_token, is_loopback
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 MOST_BYTES = 2_000_000  # of a request: a schedule file of a megabyte, escaped
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "frame-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 HEADERS = {
@@ -46,6 +49,7 @@ class Guard:
         base = urlsplit(settings.base_url or "")
         self.base_origin = f"{base.scheme}://{base.netloc}".lower() if base.netloc else None
         self.is_https = base.scheme == "https"
+        self.path = settings.web_path
         # A page that only this machine can reach is known by no other machine's name.
         own = {"localhost"} if is_loopback(settings.web_address) else {"localhost", socket.gethostname().lower()}
         self.hosts = own | ({base.hostname.lower()} if base.hostname else set())
@@ -55,6 +59,7 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return  # a websocket is not answered
+        scope = inner(scope, self.path)
         request, begun = Request(scope), False
 
         async def send_with_headers(message: Message) -> None:
@@ -131,9 +136,12 @@ class Guard:
     # --- answers ----------------------------------------------------------------------------------------------------
 
     def _add_headers(self, headers: MutableHeaders) -> None:
-        for name, value in HEADERS.items():
+        own = sandbox.HEADERS if headers.get("Content-Security-Policy") == sandbox.SANDBOXED else {}
+        for name, value in {**HEADERS, **own}.items():
             headers[name] = value
         headers.setdefault("Cache-Control", "no-store")
+        if "Location" in headers:
+            headers["Location"] = outer_address(headers["Location"], self.path)
         if self.is_https:
             headers["Strict-Transport-Security"] = f"max-age={HALF_A_YEAR}"
 

@@ -29,8 +29,24 @@ TICK_EVERY = 1.0  # seconds; the ticker itself writes less often
 ANSWERS_END_WITHIN = 2  # seconds after being told to stop; whoever still reads then is cut off
 GONE_WITHIN = 4.0  # seconds, also when an answer hangs on a database that does not answer
 LOOK_EVERY = 0.1
+STUCK_AFTER = 10.0  # seconds in which the loop does not look
 BACKLOG = 128
 MOST_AT_ONCE = 500  # connections; more are told to come again
+
+
+class Pulse:
+    """Whether the loop that answers goes round: a part that ticks and answers nobody would be taken for well."""
+
+    def __init__(self, within: float = STUCK_AFTER) -> None:
+        self._within = within
+        self._beaten_at = time.monotonic()
+
+    def beat(self) -> None:
+        self._beaten_at = time.monotonic()
+
+    @property
+    def is_moving(self) -> bool:
+        return time.monotonic() - self._beaten_at < self._within
 
 
 def run_web(settings: Settings, stop: Stop, *, is_process: bool = False) -> None:
@@ -46,12 +62,13 @@ def run_web(settings: Settings, stop: Stop, *, is_process: bool = False) -> None
             return
         app = create_app(settings, backends, stop=stop)
         ticker = Ticker(backends.database, "web")
-        ticking = threading.Thread(target=_tick, args=(ticker, settings, stop), name="ticker", daemon=True)
+        pulse = Pulse()
+        ticking = threading.Thread(target=_tick, args=(ticker, settings, stop, pulse), name="ticker", daemon=True)
         ticking.start()
         if is_process:
             threading.Thread(target=_end_for_sure, args=(stop,), name="end", daemon=True).start()
         with listening:
-            serve(app, listening, stop)
+            serve(app, listening, stop, pulse)
         stop.is_set = True
         ticking.join(LOOK_EVERY + TICK_EVERY)
         ticker.leave()
@@ -59,8 +76,8 @@ def run_web(settings: Settings, stop: Stop, *, is_process: bool = False) -> None
         backends.close()
 
 
-def serve(app: FastAPI, listening: socket.socket, stop: Stop) -> None:
-    """Answer on the socket until `stop` is set."""
+def serve(app: FastAPI, listening: socket.socket, stop: Stop, pulse: Pulse | None = None) -> None:
+    """Answer on the socket until `stop` is set; `pulse` beats meanwhile."""
     config = uvicorn.Config(
         app,
         log_config=None,  # our own: see log_to_stderr
@@ -73,7 +90,7 @@ def serve(app: FastAPI, listening: socket.socket, stop: Stop) -> None:
         backlog=BACKLOG,
         limit_concurrency=MOST_AT_ONCE,
     )
-    asyncio.run(_serve(_Server(config), app, listening, stop))
+    asyncio.run(_serve(_Server(config), app, listening, stop, pulse or Pulse()))
 
 
 def check_address(settings: Settings, access: Access) -> None:
@@ -94,16 +111,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(server: _Server, app: FastAPI, listening: socket.socket, stop: Stop) -> None:
-    watching = asyncio.create_task(_watch(server, app, stop))
+async def _serve(server: _Server, app: FastAPI, listening: socket.socket, stop: Stop, pulse: Pulse) -> None:
+    watching = asyncio.create_task(_watch(server, app, stop, pulse))
     try:
         await server.serve(sockets=[listening])
     finally:
         watching.cancel()
 
 
-async def _watch(server: _Server, app: FastAPI, stop: Stop) -> None:
+async def _watch(server: _Server, app: FastAPI, stop: Stop, pulse: Pulse) -> None:
     while not stop.is_set:
+        pulse.beat()
         await asyncio.sleep(LOOK_EVERY)
     app.state.events.stop()
     server.should_exit = True
@@ -143,11 +161,12 @@ def _end_for_sure(stop: Stop) -> None:
     os._exit(0)
 
 
-def _tick(ticker: Ticker, settings: Settings, stop: Stop) -> None:
+def _tick(ticker: Ticker, settings: Settings, stop: Stop, pulse: Pulse) -> None:
     pauses = Pauses()
     while not stop.is_set:
         try:
-            ticker.tick({"url": settings.web_url})
+            if pulse.is_moving:
+                ticker.tick({"url": settings.web_url})
             pauses.reset()
             stop.wait(TICK_EVERY)
         except Exception as error:  # a loop logs and goes on

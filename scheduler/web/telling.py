@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from scheduler.web.callers import Caller, is_https
+from scheduler.web.callers import Caller, cookie_path, is_https
 from scheduler.web.templating import page
 
 COOKIE = "told"
@@ -36,6 +36,7 @@ def see_other(request: Request, address: str, text: str, warnings: Sequence[str]
         COOKIE,
         _written(text[:LONGEST], [warning[:LONGEST] for warning in warnings]),
         max_age=SECONDS,
+        path=cookie_path(request.app.state.settings),
         httponly=True,
         samesite="lax",
         secure=is_https(request.app.state.settings),
@@ -57,7 +58,7 @@ def told_page(request: Request, caller: Caller, template: str, status: int = 200
     told = _told(request.cookies.get(COOKIE, ""))
     answer = page(request, caller, template, status, told=told, **values)
     if COOKIE in request.cookies:
-        answer.delete_cookie(COOKIE)
+        answer.delete_cookie(COOKIE, path=cookie_path(request.app.state.settings))
     return answer
 
 

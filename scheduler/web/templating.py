@@ -34,6 +34,8 @@ from scheduler.rules.states import (
     SKIPPED,
     SUCCEEDED,
 )
+from scheduler.settings import Settings
+from scheduler.web.below import outer
 from scheduler.web.callers import ADMIN, OPERATOR, Caller
 
 HERE = Path(__file__).parent
@@ -106,6 +108,11 @@ def local_full(value: Moment, zone: str) -> str:
     return f"{moment_of(value).astimezone(zone_named(zone)):%a %Y-%m-%d %H:%M:%S %Z}"
 
 
+def local_day(value: Moment, zone: str) -> str:
+    """The day that it is in the zone: `2026-11-23`."""
+    return f"{moment_of(value).astimezone(zone_named(zone)):%Y-%m-%d}"
+
+
 def offset(value: Moment, zone: str) -> str:
     """What the zone is called at that moment: `CET`, `+03`."""
     return f"{moment_of(value).astimezone(ZoneInfo(zone)):%Z}"
@@ -161,6 +168,7 @@ FILTERS = {
     "utc": utc,
     "local": local,
     "local_full": local_full,
+    "local_day": local_day,
     "offset": offset,
     "lasting": lasting,
     "counting": counting,
@@ -207,17 +215,17 @@ ENVIRONMENT = _environment()
 def page(request: Request, caller: Caller | None, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """A whole page as it goes out.
 
-    Every template also knows `caller` (None: nobody has logged in), `service`, `path`, `zone` (of the service; a page
-    about one schedule gives the schedule's) and `now`.
+    Every template also knows `caller` (None: nobody has logged in), `service`, `root` (below which path it stands; see
+    below.py), `path`, `zone` (of the service; a page about one schedule gives the schedule's) and `now`.
     """
     text = ENVIRONMENT.get_template(template).render({**_shared(request, caller), **values})
-    return HTMLResponse(text, status)
+    return HTMLResponse(outer(text, request.app.state.settings.web_path), status)
 
 
-def regions(template: str, names: Sequence[str], **values: Any) -> dict[str, str]:
+def regions(template: str, names: Sequence[str], settings: Settings, **values: Any) -> dict[str, str]:
     """The parts of a page that change while it is open, by name: the macros of `template` without arguments."""
-    module = ENVIRONMENT.get_template(template).make_module(values)
-    return {name: str(getattr(module, name)()) for name in names}
+    module = ENVIRONMENT.get_template(template).make_module({"service": settings.name, **values})
+    return {name: outer(str(getattr(module, name)()), settings.web_path) for name in names}
 
 
 def _shared(request: Request, caller: Caller | None) -> dict[str, Any]:
@@ -225,6 +233,7 @@ def _shared(request: Request, caller: Caller | None) -> dict[str, Any]:
     return {
         "caller": caller,
         "service": state.settings.name,
+        "root": state.settings.web_path,
         "path": request.url.path,
         "zone": service_zone(state.backends.database),
         "now": utc_now(),

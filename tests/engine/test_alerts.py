@@ -31,7 +31,7 @@ from scheduler.rules.alerts import GATHER
 from scheduler.rules.messages import message_id
 from scheduler.rules.policy import policy_of
 from scheduler.rules.spec import Missed, ScheduleSpec
-from scheduler.rules.states import FAILED, PLANNED, QUEUED, RUNNING, SKIPPED, SUCCEEDED
+from scheduler.rules.states import FAILED, FINAL, PLANNED, QUEUED, RUNNING, SKIPPED, SUCCEEDED
 from scheduler.settings import Settings
 from scheduler.store import parts, schedules
 from scheduler.store.database import Database
@@ -287,12 +287,108 @@ def test_what_has_not_succeeded_by_finish_by_is_late(
     put_in_force(database, finish_by=dt.time(8))
     with database.write() as session:
         schedule = session.scalars(select(Schedule)).one()
-        a_task(session, schedule=schedule, fire_time=at("06:30"), state=state)
+        ended = {"finished_at": at("07:50")} if state in FINAL else {}
+        a_task(session, schedule=schedule, fire_time=at("06:30"), state=state, **ended)
     alerts.step(at(now))
     alerts.step(at(now) + GATHER)
 
-    expected = f"[jobs] LATE nightly: not done by 08:00: {state}, its fire time was 2026-11-24 06:30 UTC"
+    expected = f"[jobs] LATE nightly: not done by 08:00 UTC: {state}, its fire time was 2026-11-24 06:30 UTC"
     assert [one for one in told(database) if "LATE" in one] == ([expected] if is_late else [])
+
+
+def a_task_done(
+    database: Database, schedule_id: int, fire_time: dt.datetime, done_at: dt.datetime, **fields: Any
+) -> int:
+    """A task of the schedule that has succeeded; its id."""
+    with database.write() as session:
+        schedule = session.get_one(Schedule, schedule_id)
+        values = {"fire_time": fire_time, "state": SUCCEEDED, "finished_at": done_at, **fields}
+        return a_task(session, schedule=schedule, **values).id
+
+
+@pytest.mark.parametrize(
+    ("fire_time", "done_at", "expected"),
+    [
+        ("06:30", "08:00:04", ["[jobs] LATE nightly: done 4 s after 08:00 UTC, by which it should have ended"]),
+        ("06:30", "08:00", []),
+        ("08:00", "08:00:04", []),
+    ],
+    ids=["between two looks", "in time, looked at later", "fired at that moment: it is for the next day"],
+)
+def test_what_ended_soon_after_its_finish_by_is_told_once(
+    database: Database, alerts: Alerts, fire_time: str, done_at: str, expected: list[str]
+) -> None:
+    nightly = put_in_force(database, finish_by=dt.time(8))
+    alerts.step(at("07:59:58"))
+    a_task_done(database, nightly, at(fire_time), at(done_at))
+
+    for look in ("08:00:08", "08:00:18", "08:00:40", "08:40", "09:30", "12:30", "23:00"):
+        alerts.step(at(look))
+
+    assert told(database) == expected
+
+
+def test_what_fires_at_the_very_moment_of_its_finish_by_has_a_day(database: Database, alerts: Alerts) -> None:
+    put_in_force(database, finish_by=dt.time(8))
+    with database.write() as session:
+        a_task(session, schedule=session.scalars(select(Schedule)).one(), fire_time=at("08:00"), state=RUNNING)
+
+    assert alerts.step(at("08:01")) == 0
+
+
+def test_what_was_late_while_no_keeper_looked_is_told_once_when_one_comes_back(database: Database) -> None:
+    nightly = put_in_force(database, finish_by=dt.time(8))
+    a_task_done(database, nightly, at("06:30"), at("08:20"))
+
+    for look in ("11:00", "11:01", "15:00"):
+        an_alerts(database).step(at(look))  # each of a keeper that has just begun
+
+    assert told(database) == ["[jobs] LATE nightly: done 20 m after 08:00 UTC, by which it should have ended"]
+    assert (one_alert(database).opened_at, one_alert(database).closed_at) == (at("08:00"), at("08:20"))
+
+
+def test_a_deadline_that_was_set_after_it_had_passed_was_not_missed(database: Database, alerts: Alerts) -> None:
+    nightly = put_in_force(database, finish_by=dt.time(8))
+    a_task_done(database, nightly, at("06:30"), at("08:20"))
+    with database.write() as session:
+        session.execute(update(Revision).values(accepted_at=at("09:00")))
+
+    assert alerts.step(at("11:00")) == 0
+
+
+def test_another_run_that_succeeded_in_time_is_enough(database: Database, alerts: Alerts) -> None:
+    nightly = put_in_force(database, finish_by=dt.time(8))
+    a_task_done(database, nightly, at("06:30"), at("09:00"))
+    a_task_done(database, nightly, None, at("07:30"))  # a person ran it by hand
+
+    assert alerts.step(at("10:00")) == 0
+
+
+@pytest.mark.parametrize(
+    ("day", "fire_time", "done_at", "expected"),
+    [
+        ("2026-10-25", at("06:30", "2026-10-24"), at("06:00", "2026-10-25"), None),
+        ("2026-10-25", at("06:30", "2026-10-24"), at("07:00:04", "2026-10-25"), at("07:00", "2026-10-25")),
+        ("2026-03-29", at("07:30", "2026-03-28"), at("06:00:04", "2026-03-29"), at("06:00", "2026-03-29")),
+    ],
+    ids=["autumn, in time", "autumn, a day of 25 hours", "spring, a day of 23 hours"],
+)
+def test_finish_by_is_local_time_on_the_days_of_a_change_of_the_clocks(
+    database: Database,
+    alerts: Alerts,
+    day: str,
+    fire_time: dt.datetime,
+    done_at: dt.datetime,
+    expected: dt.datetime | None,
+) -> None:
+    nightly = put_in_force(database, finish_by=dt.time(8), timezone="Europe/Berlin")
+    a_task_done(database, nightly, fire_time, done_at)
+
+    alerts.step(at("12:00", day))
+
+    found = told(database)
+    assert found == [] if expected is None else "LATE nightly: done 4 s after 08:00 Europe/Berlin" in found[0]
+    assert expected is None or one_alert(database).opened_at == expected
 
 
 def test_however_many_have_to_finish_by_a_time_they_are_asked_for_at_once(database: Database) -> None:
@@ -313,7 +409,7 @@ def test_however_many_have_to_finish_by_a_time_they_are_asked_for_at_once(databa
     late = [one for one in levels.troubles if one.event == "late"]
     assert [one.schedule_id for one in late] == [1, 3, 5, 7, 9, 11]
     assert [one.at for one in late[:3]] == [at("05:00"), at("07:00"), at("06:00")]
-    assert len([one for one in asked if "due(schedule_id, deadline)" in one.replace('"', "")]) == 1
+    assert len([one for one in asked if "due(place, schedule_id, since, deadline)" in one.replace('"', "")]) == 1
 
 
 def test_where_nothing_was_due_nothing_is_late(database: Database, alerts: Alerts) -> None:
@@ -336,7 +432,7 @@ def test_a_late_task_that_succeeds_at_last_is_no_longer_late(database: Database,
     alerts.step(at("08:21"))
     alerts.step(at("08:22"))
 
-    assert told(database)[-1] == "[jobs] recovered nightly after 20 m"
+    assert told(database)[-1] == "[jobs] done at last: nightly, 20 m after 08:00 UTC"
 
 
 def test_a_task_that_runs_for_longer_than_warn_after_is_told(database: Database, alerts: Alerts) -> None:

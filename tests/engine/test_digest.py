@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from scheduler.clock import iso
+from scheduler.clock import iso, utc_now
 from scheduler.context import Run, running
 from scheduler.engine import digest, digest_facts
 from scheduler.engine.apply import apply
@@ -22,7 +22,7 @@ from scheduler.settings import Settings
 from scheduler.store import schedules
 from scheduler.store.database import Database
 from scheduler.store.mail_tables import SENT, DigestIssue, OutboxMessage
-from scheduler.store.tables import Schedule
+from scheduler.store.tables import Part, Schedule
 from scheduler.task_functions import find_task_functions
 from tests.builders import HOUR, MINUTE, a_book_of, a_revision, a_schedule, a_spec, a_task, at
 
@@ -128,6 +128,60 @@ def test_what_is_due_and_has_not_started_is_late_and_a_kind_without_workers_is_t
     assert [row.head for row in late.rows] == ["waits: due for 20 m, and has not started"]
 
 
+def test_what_was_not_done_by_its_finish_by_is_late_however_soon_after_it_was(database: Database) -> None:
+    with database.write() as session:
+        for name, day, clock in (("close", "2026-11-24", "07:59:54"), ("kept", "2026-11-24", "07:59:50")):
+            schedule = a_schedule(session, a_spec(name=name, finish_by=dt.time(8)))
+            a_task(session, schedule=schedule, **ended(clock, day=day, took=10 * SECOND, fire_time=at("06:30")))
+        for name, finish_by in (("fails", dt.time(8)), ("noon", dt.time(12))):
+            schedule = a_schedule(session, a_spec(name=name, finish_by=finish_by))
+            a_task(session, schedule=schedule, **ended("06:30", FAILED))
+        before = a_schedule(session, a_spec(name="before", finish_by=dt.time(12)))
+        a_task(session, schedule=before, **ended("09:00", day="2026-11-23", took=4 * HOUR))
+
+    facts = facts_at_noon(database)
+
+    assert facts.slow == (
+        Slow("close", finish_by=at("08:00"), overruns=1, done_after=4 * SECOND),
+        Slow("fails", finish_by=at("08:00"), overruns=1),
+        Slow("noon", finish_by=NOON, overruns=1),
+    )
+
+
+def test_over_several_days_the_deadlines_not_kept_are_counted(database: Database) -> None:
+    with database.write() as session:
+        nightly = a_schedule(session, a_spec(finish_by=dt.time(8)))
+        for day in ("2026-11-21", "2026-11-22", "2026-11-23"):
+            took = 2 * HOUR if day != "2026-11-23" else MINUTE
+            a_task(session, schedule=nightly, **ended("06:30", day=day, took=took))
+
+    with database.read() as session:
+        facts = digest_facts.facts_of(
+            session, MORNING, service="jobs", covers_from=at("12:00", "2026-11-20"), covers_until=NOON
+        )
+
+    expected = Slow("nightly", finish_by=at("08:00", "2026-11-22"), overruns=2, done_after=30 * MINUTE)
+    assert facts.slow == (expected,)
+
+
+def test_a_part_that_died_and_was_replaced_is_no_fault_of_the_service(database: Database) -> None:
+    now = utc_now()
+    with database.write() as session:
+        for part, started, ticked in (
+            ("worker-long", now - HOUR, now - 10 * MINUTE),
+            ("worker-long", now - 9 * MINUTE, now),
+            ("dispatcher", now - HOUR, now - 10 * MINUTE),
+        ):
+            name = f"{part}@here:{started:%H%M}"
+            session.add(
+                Part(name=name, part=part, host="here", pid=1, started_at=started, ticked_at=ticked, details={})
+            )
+
+    told = [one for one in facts_at_noon(database).health if "silent" in one]
+
+    assert told == ["dispatcher on here has been silent for 10 m"]
+
+
 def test_kinds_are_counted_in_the_span_and_in_the_one_before(database: Database) -> None:
     with database.write() as session:
         one = a_schedule(session)
@@ -192,6 +246,27 @@ def test_a_digest_of_some_schedules_tells_of_no_others(database: Database) -> No
 
 
 # --- issues ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_digest_of_some_schedules_tells_of_changes_to_these_alone(database: Database) -> None:
+    with database.write() as session:
+        mine = a_schedule(session, a_spec(name="mine", tags=("prod",)))
+        a_schedule(session, a_spec(name="gone", tags=("prod",)), retired_at=at("10:00"))
+        a_schedule(session, a_spec(name="other"))
+        changes = {"added": ["mine", "other"], "removed": ["gone"], "renamed": {"mine-of-old": "mine"}}
+        a_revision(session, accepted_at=at("09:00"), changes=changes)
+        a_revision(session, accepted_at=at("10:00"), changes={"changed": ["other"]})
+        last = a_revision(session, accepted_at=at("11:00"), changes={"rollback_to": 1, "changed": ["mine"]}).id
+        assert mine.id
+
+    some = facts_at_noon(database, MORNING.model_copy(update={"tags": ("prod",)})).changes
+    everything = facts_at_noon(database).changes
+
+    assert [one.what for one in some] == [
+        "back to revision 1; changed mine",
+        "added mine; removed gone; renamed mine-of-old to mine",
+    ]
+    assert (some[0].revision, [one.what for one in everything][1:2]) == (last, ["changed other"])
 
 
 def issues(database: Database) -> list[DigestIssue]:

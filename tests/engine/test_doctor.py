@@ -444,6 +444,16 @@ def test_parts_that_do_not_tick_are_faults_with_the_way_to_start_them(database: 
     assert {name for name, finding in findings.items() if not finding.ok} == set(ALL_PARTS)
 
 
+def test_a_web_part_may_be_left_out_but_not_die(database: Database) -> None:
+    tick(database, "web", silent=40 * 60)
+    tick(database, *ALL_PARTS)
+
+    [fault] = [finding for finding in examine(database, None) if not finding.ok]
+
+    assert (fault.name, fault.message) == ("web", "silent for 40 m")
+    assert fault.remedy == "Start one: `scheduler up`, or `scheduler start web`."
+
+
 def test_a_worker_is_looked_for_on_the_queue_that_the_file_names(database: Database) -> None:
     book, text = a_book("kinds: {long: {queue: big}}\nschedules: {}")
     apply(database, None, book, text)

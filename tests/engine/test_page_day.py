@@ -143,6 +143,21 @@ def test_blackouts_are_told_as_far_as_they_reach_into_the_day(database: Database
     assert after.blackouts == (Span(on(TODAY, "00:00"), on(TODAY, "02:00"), "deployment"),)
 
 
+def test_what_a_blackout_will_skip_is_told_as_skipped(database: Database) -> None:
+    weekday = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[TOMORROW.weekday()]
+    window = WeeklyWindow(weekdays=(weekday,), start=dt.time(6), end=dt.time(12), why="deployment")  # type: ignore[arg-type]
+    freeze = Calendar(name="freeze", weekly=(window,))
+    with database.write() as session:
+        for then in ("skip", "run-after"):
+            held = Blackout(during=("freeze",), then=then)  # type: ignore[arg-type]
+            a_schedule(session, a_spec(name=then, every=4 * HOUR, calendars={"freeze": freeze}, blackout=held))
+
+    put_off, left_out = day(database, TOMORROW).lanes
+
+    assert [mark.state for mark in put_off.marks] == ["planned"] * 6
+    assert [mark.state for mark in left_out.marks] == ["planned", "planned", "skipped", "planned", "planned", "planned"]
+
+
 def test_a_standstill_is_seen_by_rows_that_were_written_after_their_time(database: Database) -> None:
     back = on(YESTERDAY, "07:00")
     with database.write() as session:

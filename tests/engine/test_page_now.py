@@ -193,6 +193,16 @@ def test_a_web_part_that_lives_alone_is_not_taken_for_a_service(database: Databa
     assert now_of(database, None)["ok"] is False
 
 
+def test_a_silent_web_part_is_told(database: Database) -> None:
+    def web_silent(session: Session) -> None:
+        all_parts(session)
+        tick(session, "web", 2 * MINUTE)
+
+    assert troubles(database, web_silent) == [
+        "The web part has not ticked for 2 m: its pages and its HTTP interface do not answer"
+    ]
+
+
 def test_a_refused_file_and_mail_that_is_stuck_are_told(database: Database) -> None:
     def refused_and_stuck(session: Session) -> None:
         all_parts(session)

@@ -10,11 +10,11 @@ from scheduler.clock import utc_now
 from scheduler.engine.apply import apply
 from scheduler.engine.page_schedule import calendar, ledger, runnable, schedule_page, settings_in_force
 from scheduler.errors import NotFound
-from scheduler.rules.states import FAILED, MISSED, SKIPPED, SUCCEEDED
+from scheduler.rules.states import FAILED, MISSED, QUEUED, SKIPPED, SUCCEEDED
 from scheduler.store import tasks
 from scheduler.store.database import Database
 from scheduler.task_functions import Catalogue, TaskFunction
-from tests.builders import HOUR, a_book, a_schedule, a_spec, a_task, at
+from tests.builders import HOUR, MINUTE, a_book, a_schedule, a_spec, a_task, at
 from tests.statements import counted
 
 DAY = dt.timedelta(days=1)
@@ -42,6 +42,19 @@ def test_the_ledger_has_every_task_with_its_reason_the_newest_first(database: Da
     ]
     assert {task["timezone"] for task in found.tasks} == {"Europe/Berlin"}
     assert found.older is None
+
+
+def test_the_ledger_tells_the_next_forecast_and_no_more_lest_they_hide_what_goes_on(database: Database) -> None:
+    soon = utc_now() + MINUTE
+    with database.write() as session:
+        schedule = a_schedule(session)
+        queued = a_task(session, schedule=schedule, state=QUEUED, fire_time=soon - HOUR).id
+        overdue = a_task(session, schedule=schedule, fire_time=soon - 2 * MINUTE).id
+        ahead = [a_task(session, schedule=schedule, fire_time=soon + n * MINUTE).id for n in range(9)]
+
+    found = ledger(database, "nightly", limit=3)
+
+    assert [task["id"] for task in found.tasks] == [ahead[0], overdue, queued]
 
 
 def test_the_ledger_goes_on_page_by_page(database: Database) -> None:
@@ -133,7 +146,7 @@ def test_a_page_is_a_handful_of_statements(database: Database) -> None:
         ledger(database, "nightly")
         calendar(database, "nightly")
 
-    assert len(statements) <= 15
+    assert len(statements) <= 16
 
 
 def test_an_unknown_schedule_is_not_found(database: Database) -> None:

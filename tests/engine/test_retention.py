@@ -8,14 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.context import Run, running
 from scheduler.engine.doctor import examine
 from scheduler.engine.planner import Planner
-from scheduler.engine.retention import LEAST_BATCH, LONGEST_BATCH, Ages, Deleted, delete_old, next_size
+from scheduler.engine.retention import (
+    LEAST_BATCH,
+    LONGEST_BATCH,
+    Ages,
+    Deleted,
+    delete_old,
+    delete_old_audit,
+    next_size,
+)
 from scheduler.kill_points import give_orders
 from scheduler.rules.spec import Keep
 from scheduler.rules.states import (
@@ -30,6 +39,7 @@ from scheduler.rules.states import (
     UNFINISHED,
 )
 from scheduler.settings import Settings
+from scheduler.store.access_tables import AuditLine
 from scheduler.store.database import Database
 from scheduler.store.tables import Artifact, Attempt, Gap, LogChunk, Schedule, Task
 from tasks import retention
@@ -101,7 +111,7 @@ def test_an_old_task_goes_with_all_that_belongs_to_it(database: Database, tmp_pa
     assert [count(database, table) for table in (Attempt, LogChunk, Artifact)] == [1, 1, 1]
     assert [file.exists() for file in files] == [False, True]
     assert not files[0].parent.parent.exists()
-    assert deleted.as_json() == {"deleted": {"scheduled": {"succeeded": 1}}, "tasks": 1, "gaps": 0}
+    assert deleted.as_json() == {"deleted": {"scheduled": {"succeeded": 1}}, "tasks": 1, "gaps": 0, "audit_lines": 0}
 
 
 def test_what_did_not_succeed_is_kept_longer(database: Database, tmp_path: Path):
@@ -308,19 +318,55 @@ def test_after_it_the_doctor_finds_no_fault_that_was_not_there(database: Databas
     assert faults() <= before
 
 
+def a_line(session: Session, days: float) -> None:
+    session.add(
+        AuditLine(
+            at=NOW - days * DAY, who="jana", via="cli", address="here", action="run", subject="task 7", details={}
+        )
+    )
+
+
+def test_lines_of_the_audit_go_when_their_time_is_over_a_few_at_a_time(database: Database):
+    with database.write() as session:
+        for days in (403, 402, 401.5, 401, 399):
+            a_line(session, days)
+    waits: list[float] = []
+
+    deleted = delete_old_audit(database, days=400, batch=3, now=NOW, wait=waits.append)
+
+    assert (deleted, count(database, AuditLine), len(waits)) == (4, 1, 1)
+
+
+def test_nobody_changes_a_line_of_the_audit(database: Database):
+    with database.write() as session:
+        a_line(session, 1)
+
+    with pytest.raises(DBAPIError, match="lines of the audit are never changed"), database.write() as session:
+        session.execute(update(AuditLine).values(who="somebody else"))
+
+
 def test_the_task_function_takes_what_the_settings_say(database: Database, tmp_path: Path):
     with database.write() as session:
         ended(session, 20)
         ended(session, 20, FAILED)
         ended(session, 6000)
-    settings = Settings(database_url=database.url, data=tmp_path, keep_days=5000, keep_failed_days=3000)
+        for days in (900, 800, 600):
+            a_line(session, days)
+    kept = {"keep_days": 5000, "keep_failed_days": 3000, "keep_audit_days": 700}
+    settings = Settings(database_url=database.url, data=tmp_path, **kept)  # type: ignore[arg-type]
     (tmp_path / "artifacts" / "999" / "1").mkdir(parents=True)  # of a task that is gone
     told: list[dict[str, Any]] = []
     with running(Run(1, 1, "long", "retention@now", report_progress=told.append, settings=settings)):
         by_settings = retention()
         by_argument = retention(days=1)
 
-    assert by_settings == {"deleted": {"scheduled": {"succeeded": 1}}, "tasks": 1, "gaps": 0, "leftovers": 1}
+    assert by_settings == {
+        "deleted": {"scheduled": {"succeeded": 1}},
+        "tasks": 1,
+        "gaps": 0,
+        "audit_lines": 2,
+        "leftovers": 1,
+    }
     assert not (tmp_path / "artifacts" / "999" / "1").exists()
     assert by_argument["deleted"] == {"scheduled": {"succeeded": 1}}
     assert told[0] == {"done": 1, "total": 1, "message": "1 old tasks deleted"}

@@ -207,6 +207,11 @@ def test_silence_of_all_is_said_with_the_way_to_start(database: Database) -> Non
             id="no worker for what waits",
         ),
         pytest.param({"dispatcher": 1, "keeper": 1, "worker-scheduled": 30}, [], id="just in time"),
+        pytest.param(
+            {"dispatcher": 1, "keeper": 1, "worker-scheduled": 1, "web": 45},
+            ["web silent for 45 s"],
+            id="the page died",
+        ),
     ],
 )
 def test_silence_of_a_part_is_a_problem(database: Database, ticking: dict[str, float], problems: list[str]) -> None:
@@ -235,6 +240,15 @@ def test_a_keeper_that_ticks_and_gets_nothing_done_is_a_problem(
         a_part(session, "keeper", 2.0, since=since, **details)
 
     assert status_of(database, None)["problems"] == problems
+
+
+def test_one_web_part_that_ticks_is_enough(database: Database) -> None:
+    with database.write() as session:
+        a_service(session)
+        a_part(session, "web", 300.0)
+        a_part(session, "web", 3.0)
+
+    assert status_of(database, None)["ok"] is True
 
 
 def test_one_keeper_that_gets_through_is_enough(database: Database) -> None:

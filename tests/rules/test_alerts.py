@@ -398,6 +398,68 @@ The next letter comes in 4 h if it lasts, or when it is over.
     )
 
 
+LATE = about(
+    alerts.LATE,
+    schedule="close-month",
+    task_id=17,
+    finish_by="04:00 Europe/Berlin",
+    fire_time="2026-11-24 01:30 UTC",
+    why="not done by 04:00 Europe/Berlin: running, its fire time was 2026-11-24 01:30 UTC",
+)
+
+
+def test_a_letter_about_a_deadline_tells_by_how_much_it_was_not_kept() -> None:
+    assert letter("opened", LATE, now=NOW + MINUTE).subject == f"[jobs prod] LATE close-month: {LATE.details['why']}"
+    assert (
+        letter("passed", closed(LATE, 4 * SECOND)).text
+        == """\
+LATE close-month: done 4 s after 04:00 Europe/Berlin, by which it should have ended
+
+since:     2026-11-24 02:00:00 UTC
+until:     2026-11-24 02:00:04 UTC (4 s)
+fire time: 2026-11-24 01:30 UTC
+task:      17
+
+What you can do now:
+  scheduler show 17              how it ended, and why
+  scheduler explain close-month  what it does, and why
+
+It is over already; no letter follows.
+"""
+    )
+    assert (
+        letter("closed", closed(LATE, 20 * MINUTE)).text
+        == """\
+done at last: close-month, 20 m after 04:00 Europe/Berlin
+
+since:     2026-11-24 02:00:00 UTC
+until:     2026-11-24 02:20:00 UTC (20 m)
+fire time: 2026-11-24 01:30 UTC
+task:      17
+"""
+    )
+
+
+@pytest.mark.parametrize("event", [alerts.LATE, alerts.TOO_LONG])
+def test_what_may_still_run_is_not_said_to_have_ended(event: str) -> None:
+    advice = dict(said("opened", about(event, schedule="flush", task_id=17, why="it runs on")).advice)
+
+    assert advice["scheduler show 17"] == "how it stands, and why"
+
+
+def test_a_storm_whose_errors_differ_in_numbers_tells_that_it_shows_one() -> None:
+    storm = tuple(
+        replace(CLOSE_MONTH, id=number, details={"schedule": f"job-{number}", "error": f"no route to db{number}"})
+        for number in range(1, 8)
+    )
+
+    found = letter("opened", storm=storm)
+
+    assert found.subject == "[jobs prod] FAILED: 7 schedules: no route to db1"
+    assert "error:     no route to db1 (job-1; those of the others differ in numbers)\n" in found.text
+    assert said("opened", storm=storm).error == "no route to db1 (job-1; those of the others differ in numbers)"
+
+
 def test_a_storm_lists_some_and_counts_the_rest() -> None:
     storm = tuple(
         AlertState(**{**vars(CLOSE_MONTH), "id": number, "details": {"schedule": f"job-{number}", "error": "Timeout"}})

@@ -7,9 +7,9 @@ import datetime as dt
 
 import pytest
 
-from scheduler.rules.digest import Facts, Failing, Held, digest_of
+from scheduler.rules.digest import Facts, Failing, Held, Slow, digest_of
 from scheduler.rules.digest_text import digest_text
-from tests.rules.digest_samples import ALL_GREEN, SITUATIONS, facts, local
+from tests.rules.digest_samples import ALL_GREEN, MINUTE, SECOND, SITUATIONS, facts, local
 
 TEXT_ALL_GREEN = """\
 [jobs prod] all 41 ok - Mon 23 Nov
@@ -227,6 +227,27 @@ def test_the_verdict_counts_each_schedule_once(given: Facts, subject: str, sente
 
     assert said.subject == f"[jobs prod] {subject} - Mon 23 Nov"
     assert said.sentence.startswith(f"{sentence}, from Fri 20 Nov 07:30 to Mon 23 Nov 07:30 (Europe/Berlin)")
+
+
+@pytest.mark.parametrize(
+    ("slow", "expected"),
+    [
+        (Slow("a", overruns=1, done_after=4 * SECOND), "a: not done by Mon 23 Nov 07:00, but 4 s later"),
+        (Slow("a", overruns=1), "a: not done by Mon 23 Nov 07:00, nor since"),
+        (
+            Slow("a", overruns=3, late=MINUTE),
+            "a: not done in time 3 times, the last by Mon 23 Nov 07:00, nor since; started up to 1 m late",
+        ),
+    ],
+    ids=["a little later", "not yet", "again and again"],
+)
+def test_what_was_not_done_in_time_is_late(slow: Slow, expected: str) -> None:
+    at_seven = dt.datetime(2026, 11, 23, 6, tzinfo=dt.UTC)
+
+    said = digest_of(facts(slow=(dataclasses.replace(slow, finish_by=at_seven),)))
+
+    assert said.subject == "[jobs prod] 1 late, 40 ok - Mon 23 Nov"
+    assert [row.head for row in said.sections[0].rows] == [expected]
 
 
 def test_rows_are_capped_and_the_rest_is_counted() -> None:

@@ -54,7 +54,7 @@ def test_each_end_is_reached_from_every_state_in_a_few_steps() -> None:
     ("state", "sources"),
     [
         pytest.param(PLANNED, (), id="where every task begins"),
-        pytest.param(QUEUED, (PLANNED, RETRYING), id="by the dispatcher"),
+        pytest.param(QUEUED, (PLANNED, RUNNING, RETRYING), id="by the dispatcher, or given back by its worker"),
         pytest.param(RUNNING, (PLANNED, QUEUED, RETRYING), id="by a claim, marked or not"),
         pytest.param(RETRYING, (RUNNING,), id="by a worker"),
         pytest.param(SUCCEEDED, (RUNNING,), id="only what ran succeeds"),

@@ -196,6 +196,8 @@ def only_adds(call: ast.Call) -> bool:
         assert isinstance(column, ast.Call)
         options = {keyword.arg: ast.unparse(keyword.value) for keyword in column.keywords}
         return options.get("nullable") == "True" or "server_default" in options
+    if name == "op.execute":  # what SQLAlchemy has no words for, as it stands
+        return isinstance(call.args[0], ast.Constant) and str(call.args[0].value).startswith("CREATE ")
     return not name.startswith(("op.", "batch")) or name in {
         *("op.f", "op.create_table", "op.create_index", "op.drop_index", "op.get_bind")
     }

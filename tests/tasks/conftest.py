@@ -43,10 +43,14 @@ def in_a_run() -> Iterator[Callable[..., Watched]]:
     with contextlib.ExitStack() as stack:
 
         def enter(
-            key: str = "nightly@2026-11-24T06:30:00Z", attempt: int = 1, stop_after: int | None = None
+            key: str = "nightly@2026-11-24T06:30:00Z",
+            attempt: int = 1,
+            stop_after: int | None = None,
+            origin: str = "live/",
         ) -> Watched:
             watched = Watched(stop_after=stop_after)
-            run = Run(1, attempt, "scheduled", key, None, None, None, watched.told.append, watched.is_stop_requested)
+            ways = (watched.told.append, watched.is_stop_requested, lambda: origin)
+            run = Run(1, attempt, "scheduled", key, None, None, None, *ways)
             stack.enter_context(running(run))
             return watched
 

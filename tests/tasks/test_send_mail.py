@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.context import Run, running
+from scheduler.errors import DatabaseAway
 from tasks import send_mail
 from tasks.commons import BadArgument, SourceFault
 from tests.notify.smtp_server import ScriptedServer, running_smtp_server
@@ -128,6 +130,28 @@ def test_different_mails_have_different_message_ids(folder: Path, in_a_run: Call
 
     assert len({result["message_id"] for result in results}) == 7
     assert len(outbox()) == 7
+
+
+def test_two_installations_with_the_same_run_send_two_mails(in_a_run: Callable[..., Watched]):
+    ids = []
+    for origin in ("live/", "test/", "live/"):
+        in_a_run(key="nightly@1", origin=origin)
+        ids.append(send_mail("ops@example.org", "Hello", "World")["message_id"])
+
+    assert ids[0] == ids[2] != ids[1]
+
+
+def test_a_run_that_cannot_ask_for_its_origin_sends_nothing_and_may_try_again():
+    def away() -> str:
+        raise DatabaseAway("PostgreSQL does not answer at db:5432 (refused)")
+
+    with running(Run(1, 1, "scheduled", "nightly@1", ask_origin=away)), pytest.raises(module.MailNotSent) as caught:
+        send_mail("ops@example.org", "Hello", "World")
+
+    assert str(caught.value) == (
+        "the mail's Message-ID could not be made: PostgreSQL does not answer at db:5432 (refused); nothing was sent"
+    )
+    assert outbox() == []
 
 
 def test_outside_a_run_every_mail_is_one_of_its_own():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import xml.etree.ElementTree as ElementTree
 from zoneinfo import ZoneInfo
 
@@ -69,7 +70,7 @@ def test_an_element_is_escaped_through_and_through() -> None:
 
 
 def test_states_that_tell_different_things_differ_in_form_not_only_in_colour() -> None:
-    told = {"failed": "lost", "missed": "planned", "skipped": "cancelled", "running": "queued", "retrying": "queued"}
+    told = {"missed": "planned", "running": "queued", "retrying": "queued"}
 
     def form(state: str) -> str:
         return str(shape(state, 0, 0, 5, 20)).replace(f'class="{state} hollow"', "").replace(f'class="{state}"', "")
@@ -78,7 +79,7 @@ def test_states_that_tell_different_things_differ_in_form_not_only_in_colour() -
 
     for state, like in told.items():
         assert forms[state].count("<") == forms[like].count("<")
-    assert len(set(forms.values())) == 5  # well, wrong, not run, left out, going on
+    assert len(set(forms.values())) == 7  # well, failed, lost, not run, skipped, cancelled, going on
 
 
 def test_the_legend_names_each_state_beside_its_form() -> None:
@@ -86,6 +87,13 @@ def test_the_legend_names_each_state_beside_its_form() -> None:
 
     assert ["".join(one.itertext()) for one in found] == ["succeeded", "failed"]
     assert len(list(found.iter("svg"))) == 2
+
+
+def test_the_legend_names_what_is_shaded_too() -> None:
+    found = parsed(legend(["succeeded"], {"shade-blackout": "blackout"}))
+
+    assert ["".join(one.itertext()) for one in found] == ["succeeded", "blackout"]
+    assert [one.attrib["class"] for one in found.iter("rect")] == ["succeeded", "shade-blackout"]
 
 
 # --- strips ---------------------------------------------------------------------------------------------------------
@@ -126,6 +134,15 @@ def test_a_linked_strip_leads_to_each_task() -> None:
     assert [one.attrib["href"] for one in parsed(drawn).iter("a")] == ["/tasks/1", "/tasks/2"]
     assert titles(drawn) == ["last 2: 1 succeeded, 1 failed", "06:30 succeeded, 2 s", NASTY]
     assert "<script" not in drawn
+
+
+def test_in_a_strip_too_what_differs_differs_in_form() -> None:
+    def form(state: str) -> list[str | None]:
+        return [one.attrib["d"] for one in parsed(strip([state])).iter("path")]
+
+    forms = {state: form(state) for state in ("succeeded", "failed", "lost", "missed", "skipped", "cancelled")}
+
+    assert len({str(found) for found in forms.values()}) == len(forms)
 
 
 # --- calendars ------------------------------------------------------------------------------------------------------
@@ -172,6 +189,14 @@ def test_duration_bars_tell_the_longest_and_what_is_usual() -> None:
     assert len(list(parsed(drawn).iter("rect"))) == 2
 
 
+def test_the_newest_duration_is_at_the_right_as_in_a_strip() -> None:
+    drawn = duration_bars([Bar(2.0, Mark("succeeded", "2 s", "/tasks/1"))])
+
+    box = next(parsed(drawn).iter("rect"))
+
+    assert float(box.attrib["x"]) + float(box.attrib["width"]) == pytest.approx(600, abs=10)
+
+
 def test_duration_bars_of_nothing_say_so() -> None:
     assert duration_bars([]) == '<p class="empty">No run has ended yet.</p>'
 
@@ -191,8 +216,9 @@ def test_a_day_shows_each_run_with_a_link_and_what_is_to_come_without() -> None:
 
     assert [one.attrib["href"] for one in parsed(drawn).iter("a")] == ["/schedules/nightly", "/tasks/17"]
     assert titles(drawn) == [
-        "Tuesday 2026-11-24: 1 schedules, local time of Europe/Berlin",
+        "the schedules",
         "nightly: every hour",
+        "Tuesday 2026-11-24: 1 schedule, local time of Europe/Berlin",
         "07:00 succeeded",
         "19:00 planned",
         "now, 13:00",
@@ -237,7 +263,11 @@ def test_a_day_tells_what_the_clocks_do(date: dt.date, hours: int, told: list[st
 
 
 def test_a_day_on_which_an_hour_comes_twice_names_it_twice() -> None:
-    hours = [text for text in texts(day_picture(a_day(a_lane(), date=dt.date(2026, 10, 25)))) if ":" in text]
+    hours = [
+        text
+        for text in texts(day_picture(a_day(a_lane(), date=dt.date(2026, 10, 25))))
+        if re.fullmatch(r"\d\d:00", text)
+    ]
 
     assert hours[:4] == ["00:00", "02:00", "03:00", "05:00"]
 

@@ -22,6 +22,7 @@ from scheduler.settings import Settings
 from scheduler.store import tasks
 from scheduler.store.database import Database
 from scheduler.store.tables import Artifact, Schedule, Task
+from scheduler.web.guard import POLICY
 from tests.builders import MINUTE, a_book, a_revision, a_schedule, a_spec, a_task, an_attempt, at
 from tests.statements import counted
 from tests.web.browser.payloads import PAYLOADS
@@ -115,6 +116,14 @@ def test_what_is_not_there_is_a_page_that_says_so(client: TestClient) -> None:
         assert answer.status_code == 404, path
         assert detail in answer.text, path
         assert "<title>Not Found" in answer.text, path
+
+
+def test_whoever_went_astray_still_finds_the_way(client: TestClient) -> None:
+    answer = client.get("/no-such-page")
+
+    assert answer.status_code == 404
+    assert words(answer.text).count("Schedules Tasks Day File Workers") == 1
+    assert "Log in" not in answer.text
 
 
 OUT_OF_BOUNDS = (
@@ -240,6 +249,30 @@ def test_a_result_is_shown_by_its_kind(client: TestClient, database: Database) -
 
         assert shown in client.get(f"/tasks/{task_id}").text, kind
         assert client.get(f"/tasks/{task_id}/result").headers["content-type"] == "text/plain; charset=utf-8", kind
+
+
+def test_a_page_that_a_task_made_goes_out_with_no_rights(client: TestClient, database: Database) -> None:
+    html = "<p>grün</p><script>alert(1)</script>"
+    with database.write() as session:
+        task_id = a_task(session, state=SUCCEEDED, result={"value": html}, result_kind="html").id
+        plain = a_task(session, state=SUCCEEDED, result={"value": html}, result_kind="text").id
+
+    answer = client.get(f"/tasks/{task_id}/page")
+
+    assert (answer.text, answer.headers["content-type"]) == (html, "text/html; charset=utf-8")
+    assert answer.headers["content-security-policy"] == (
+        "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; "
+        "frame-ancestors 'self'"
+    )
+    assert answer.headers["x-frame-options"] == "SAMEORIGIN"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    around = client.get(f"/tasks/{task_id}")
+    assert around.headers["content-security-policy"] == POLICY
+    assert f'sandbox src="/tasks/{task_id}/page"' in around.text
+    refused = client.get(f"/tasks/{plain}/page")
+    assert refused.status_code == 404
+    assert f"The result of task {plain} is no page" in refused.text
+    assert refused.headers["content-security-policy"] == POLICY
 
 
 def test_pictures_are_shown_and_files_are_saved(client: TestClient, database: Database, tmp_path: Path) -> None:

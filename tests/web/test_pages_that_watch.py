@@ -261,7 +261,7 @@ def test_files_of_a_page_are_kept_for_as_long_as_their_address_holds(client: Tes
 def test_the_log_in_page_works_without_scripts_and_keeps_what_was_typed(client: TestClient) -> None:
     from scheduler.web.templating import ENVIRONMENT
 
-    shared = {"caller": None, "service": "jobs", "path": "/log-in", "zone": "UTC", "now": utc_now()}
+    shared = {"caller": None, "service": "jobs", "root": "", "path": "/log-in", "zone": "UTC", "now": utc_now()}
     text = ENVIRONMENT.get_template("log_in.html.jinja").render(
         {**shared, "next": "/tasks?state=failed", "error": "Name or password are wrong.", "name": NASTY}
     )

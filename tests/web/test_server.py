@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
+from fastapi import FastAPI
 
 from scheduler.engine.access import Access
 from scheduler.engine.loops import Stop
@@ -25,7 +26,8 @@ from scheduler.errors import Refused, SettingFault
 from scheduler.settings import Settings, load_settings
 from scheduler.store import parts
 from scheduler.store.database import Database
-from scheduler.web.server import run_web
+from scheduler.web.events import Hub
+from scheduler.web.server import Pulse, run_web, serve
 from tests.servers import free_port
 from tests.waiting import wait_for
 from tests.web.people import add_users
@@ -83,6 +85,32 @@ def test_it_answers_and_says_that_it_moves(settings: Settings, database: Databas
     assert found == [("web", {"url": settings.web_url})]
     with database.read() as session:
         assert parts.all_parts(session) == []
+
+
+def test_a_loop_that_is_stuck_does_not_pass_for_one_that_answers() -> None:
+    go_on, stop, pulse = threading.Event(), Stop(), Pulse(within=0.5)
+    app = FastAPI()
+    app.state.events = Hub()
+
+    @app.get("/stuck")
+    async def stuck() -> None:
+        go_on.wait(30)
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    serving = threading.Thread(target=serve, args=(app, listening, stop, pulse))
+    serving.start()
+    try:
+        wait_for(lambda: pulse.is_moving, what="a beat")
+        with socket.create_connection(listening.getsockname()) as asking:
+            asking.sendall(b"GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            wait_for(lambda: not pulse.is_moving, what="the loop to be stuck")
+            go_on.set()
+
+            assert wait_for(lambda: pulse.is_moving, what="the loop to go on")
+    finally:
+        go_on.set()
+        stop.is_set = True
+        serving.join(20)
 
 
 def test_a_public_address_needs_users(settings: Settings, database: Database, cheap_passwords: None) -> None:

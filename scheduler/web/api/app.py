@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scheduler.errors import SchedulerError
+from scheduler.settings import Settings
 from scheduler.web import answers
 from scheduler.web.api import schedules, service, tasks
 from scheduler.web.api.asking import Repeated, on_repeated
@@ -54,7 +55,14 @@ WITH_BODY = {
 
 def create_api(state: State) -> FastAPI:
     """The interface, with the state of the application it belongs to."""
-    api = FastAPI(title="rq-schedules", version=VERSION, description=ABOUT, docs_url=None, redoc_url=None)
+    api = FastAPI(
+        title="rq-schedules",
+        version=VERSION,
+        description=ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        root_path_in_servers=False,  # it knows nothing of the path below which all of it stands
+    )
     vars(api)["state"] = state  # the very same: what is set later is seen here too
     for router in (schedules.router, tasks.router, service.router):
         api.include_router(router)
@@ -68,7 +76,7 @@ def create_api(state: State) -> FastAPI:
 
     def openapi() -> dict[str, Any]:
         if not described:
-            described.update(_describe(api, cookie_name(state.settings)))
+            described.update(_describe(api, state.settings))
         return described
 
     api.openapi = openapi  # type: ignore[method-assign]
@@ -83,16 +91,16 @@ def _on_race(request: Request, error: Exception) -> Response:
     return answers.problem(409, "A request with this key has just been answered; repeat it to get that answer.")
 
 
-def _describe(api: FastAPI, cookie: str) -> dict[str, Any]:
+def _describe(api: FastAPI, settings: Settings) -> dict[str, Any]:
     """The description that FastAPI makes, with our errors and who may come in."""
     described = get_openapi(
         title=api.title,
         version=api.version,
         description=api.description,
         routes=api.routes,
-        servers=[{"url": API_PATH}],
+        servers=[{"url": settings.web_path + API_PATH}],
     )
-    schemas = described["components"]["schemas"]
+    schemas, cookie = described["components"]["schemas"], cookie_name(settings)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")

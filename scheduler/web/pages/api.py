@@ -25,7 +25,14 @@ def api_page(request: Request, caller: Viewer) -> HTMLResponse:
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
             operations[operation["tags"][0]].append(_told(method, path, operation, schemas))
-    return page(request, caller, "api.html.jinja", groups=operations, api_path=API_PATH, about=described["info"])
+    return page(
+        request,
+        caller,
+        "api.html.jinja",
+        groups=operations,
+        api_path=request.app.state.settings.web_path + API_PATH,
+        about=described["info"],
+    )
 
 
 def _told(method: str, path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from scheduler.engine.access import LONGEST, Access
-from scheduler.web.callers import address_of, caller_of, cookie_name, is_https
+from scheduler.web.callers import address_of, caller_of, cookie_name, cookie_path, is_https
 from scheduler.web.limits import LOG_IN, Limits
 from scheduler.web.templating import page
 
@@ -60,7 +60,7 @@ def log_in(
         cookie_name(state.settings),
         token,
         max_age=int(LONGEST.total_seconds()),
-        path="/",
+        path=cookie_path(state.settings),
         secure=is_https(state.settings),
         httponly=True,
         samesite="lax",
@@ -74,7 +74,9 @@ def log_out(request: Request) -> Response:
     settings = request.app.state.settings
     forget_session(request)
     answer = RedirectResponse("/log-in", 303)
-    answer.delete_cookie(cookie_name(settings), path="/", secure=is_https(settings), httponly=True, samesite="lax")
+    answer.delete_cookie(
+        cookie_name(settings), path=cookie_path(settings), secure=is_https(settings), httponly=True, samesite="lax"
+    )
     return answer
 
 

@@ -31,13 +31,13 @@ def now_page(request: Request, caller: Viewer) -> HTMLResponse:
 def now_events(request: Request, caller: Viewer) -> StreamingResponse:
     backends: Backends = request.app.state.backends
     hub = request.app.state.events
-    service = request.app.state.settings.name
+    settings = request.app.state.settings
     with_faults = caller.may(OPERATOR)
 
     def ask() -> Regions:
         told = _told(backends, with_faults)
         zone = service_zone(backends.database)
-        return regions(PARTS, REGIONS, told=told, now=parse_iso(told["now"]), zone=zone, service=service)
+        return regions(PARTS, REGIONS, settings, told=told, now=parse_iso(told["now"]), zone=zone)
 
     return stream(hub, f"now, faults {with_faults}", ask, caller, lambda: caller_of(request))
 

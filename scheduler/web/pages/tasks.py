@@ -28,10 +28,11 @@ from scheduler.engine.page_task import (
 )
 from scheduler.engine.page_tasks import TaskFilter, place_of, tasks_page
 from scheduler.engine.views import task_of, zone_of
-from scheduler.errors import WrongUsage
+from scheduler.errors import NotFound, WrongUsage
 from scheduler.rules.moments import zone_named
 from scheduler.rules.pace import pace_of
 from scheduler.rules.pretty_json import pretty
+from scheduler.rules.results import HTML
 from scheduler.rules.states import FINAL, KINDS, STATES
 from scheduler.rules.task_words import origin_in_words, size_in_words
 from scheduler.rules.timeline import timeline_of
@@ -40,6 +41,7 @@ from scheduler.settings import Settings
 from scheduler.web.callers import OPERATOR, Caller, Viewer, caller_of
 from scheduler.web.events import Regions, stream
 from scheduler.web.here import BackendsHere, SettingsHere
+from scheduler.web.sandbox import sandboxed
 from scheduler.web.telling import told_page
 from scheduler.web.templating import regions
 
@@ -112,7 +114,7 @@ def task_events(
     request: Request, caller: Viewer, backends: BackendsHere, settings: SettingsHere, task_id: Id
 ) -> StreamingResponse:
     def ask() -> Regions:
-        return regions(PARTS, REGIONS, **_of_task(backends, task_id, caller), service=settings.name)
+        return regions(PARTS, REGIONS, settings, **_of_task(backends, task_id, caller))
 
     ask()  # that a task is not there is said at once
     return stream(request.app.state.events, f"task {task_id} {caller.role}", ask, caller, lambda: caller_of(request))
@@ -185,9 +187,18 @@ def task_log(caller: Viewer, backends: BackendsHere, task_id: Id) -> StreamingRe
 
 @router.get("/tasks/{task_id}/result")
 def task_result(caller: Viewer, backends: BackendsHere, task_id: Id) -> PlainTextResponse:
-    """The whole result as plain text, whatever its kind: HTML of a task is never shown as a page of ours."""
+    """The whole result as plain text, whatever its kind."""
     found = shown_result(task_of(backends.database, task_id), letters=2**31)
     return PlainTextResponse(found.text if found is not None else "")
+
+
+@router.get("/tasks/{task_id}/page")
+def task_own_page(caller: Viewer, backends: BackendsHere, task_id: Id) -> HTMLResponse:
+    """The result as the page that it is, in a sandbox."""
+    found = shown_result(task_of(backends.database, task_id), letters=2**31)
+    if found is None or found.kind != HTML:
+        raise NotFound(f"The result of task {task_id} is no page")
+    return sandboxed(found.text)
 
 
 @router.get("/tasks/{task_id}/files/{file_id}")

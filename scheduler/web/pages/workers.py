@@ -33,6 +33,6 @@ def workers_events(request: Request, caller: Viewer) -> StreamingResponse:
     def ask() -> Regions:
         told = workers_of(backends.database, backends.room)
         zone = service_zone(backends.database)
-        return regions(PARTS, REGIONS, told=told, now=parse_iso(told["now"]), zone=zone)
+        return regions(PARTS, REGIONS, request.app.state.settings, told=told, now=parse_iso(told["now"]), zone=zone)
 
     return stream(request.app.state.events, "workers", ask, caller, lambda: caller_of(request))

@@ -3,6 +3,7 @@
 "use strict";
 
 (() => {
+  const root = document.documentElement.dataset.root;  // the path below which all of it stands
   const places = {n: "/", s: "/schedules", t: "/tasks", d: "/day", f: "/file", w: "/workers", a: "/audit"};
   const help = document.getElementById("help");
   let wentAt = 0;  // when g was pressed: the key after it, within a second, says where to
@@ -39,7 +40,7 @@
       wentAt = event.timeStamp;
     } else if (wentAt && event.timeStamp - wentAt < 1000 && Object.hasOwn(places, event.key)) {
       event.preventDefault();
-      location.assign(places[event.key]);
+      location.assign(root + places[event.key]);
     } else {
       wentAt = 0;
     }
@@ -80,7 +81,7 @@
   // A day that is wider than its window begins at now, not at midnight.
   for (const now of document.querySelectorAll(".wide .chart .now")) {
     const wide = now.closest(".wide"), {left} = now.getBoundingClientRect();
-    wide.scrollLeft += left - wide.getBoundingClientRect().left - wide.clientWidth * 0.6;
+    wide.scrollLeft += left - wide.getBoundingClientRect().left - wide.clientWidth * 0.75;
   }
 
   // <form data-confirm="Cancel task 17?"> asks first; <select data-submit> sends its form when it changes.

@@ -33,11 +33,16 @@ class _Served(Site):
         self.database, self.room, self.data = database, room, data
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.base_url: str | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         settings = Settings(
-            data=self.data, file=self.data / "schedules.yaml", database_url=self.database.url, web_port=self.port
+            data=self.data,
+            file=self.data / "schedules.yaml",
+            database_url=self.database.url,
+            base_url=self.base_url,
+            web_port=self.port,
         )
         self.stopping = Stop()
         self.app = create_app(settings, GivenBackends(settings, self.database, self.room), stop=self.stopping)

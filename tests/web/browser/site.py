@@ -16,6 +16,7 @@ class Site:
 
     url: str
     port: int
+    base_url: str | None  # the setting, from the next start on
     app: FastAPI
     database: Database
     room: WaitingRoom

@@ -413,6 +413,40 @@ def test_hostile_texts_are_texts_wherever_they_stand(site: Site, page: OpenPage,
         assert told in shown["/file"], payload
 
 
+def test_a_page_that_a_task_made_can_do_nothing(site: Site, page: OpenPage) -> None:
+    more = (
+        "<script>parent.document.title = top.pwned = 1</script><a id=out href=https://evil.example/ target=_top>x</a>"
+    )
+    made = f"<h1>Stock</h1>{''.join(f'<div>{one}</div>' for one in PAYLOADS)}{more}"
+    with site.database.write() as session:
+        task_id = a_task(session, state=SUCCEEDED, result={"value": made}, result_kind="html").id
+    done: list[str] = []
+    # What the policy blocks is told as asked for, and as failed.
+    opened = page(forgive=("sandbox", "Content Security Policy", "asks https://evil.example/x.css"))
+    blocked: list[str | None] = []
+    opened.context.on("requestfailed", lambda request: blocked.append(request.failure))
+    opened.context.on("dialog", lambda dialog: (done.append(dialog.message), dialog.dismiss()))  # type: ignore[func-returns-value]
+
+    opened.goto(f"{site.url}/tasks/{task_id}")
+    framed = opened.frame_locator("iframe.own-page")
+    expect(framed.locator("h1")).to_have_text("Stock")
+    framed.locator("#out").dispatch_event("click")
+    within = next(frame for frame in opened.frames if frame.url.endswith("/page"))
+    expect(opened).to_have_title(re.compile(f"#{task_id}"))
+
+    assert within.evaluate("self.origin") == "null"
+    assert within.evaluate("try { document.cookie } catch (error) { error.name }") == "SecurityError"
+    assert opened.evaluate("typeof window.pwned") == "undefined"
+    assert opened.url == f"{site.url}/tasks/{task_id}"
+
+    opened.goto(f"{site.url}/tasks/{task_id}/page")
+    expect(opened.locator("h1")).to_have_text("Stock")
+    assert opened.evaluate("self.origin") == "null"
+    assert opened.evaluate("typeof window.pwned") == "undefined"
+    assert done == []
+    assert set(blocked) == {"csp"}
+
+
 def _everywhere(site: Site, text: str, data: Path) -> tuple[int, str]:
     """The text in every field that people, the file, and task functions can fill; a task's id and a schedule's name."""
     now = utc_now()
