@@ -34,7 +34,7 @@ from benchmarks.measuring import Figures, Verdicts, database, database_url, mach
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
 from scheduler.engine.backends import Backends
-from scheduler.rules.policy import TaskPolicy
+from scheduler.rules.task.policy import TaskPolicy
 from scheduler.settings import Settings
 from scheduler.store import parts
 from scheduler.store.database import Database

@@ -24,11 +24,11 @@ from benchmarks.measuring import Figures, Verdicts, database, machine, nothing, 
 from scheduler.broker import keys
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
-from scheduler.engine.apply import Applied, apply
+from scheduler.engine.file.apply import Applied, apply
 from scheduler.engine.planner import Planner
-from scheduler.rules.jobs import WaitingJob
-from scheduler.rules.schedule_file import load_book
+from scheduler.rules.file.schedule_file import load_book
 from scheduler.rules.spec import Book
+from scheduler.rules.task.jobs import WaitingJob
 from scheduler.settings import Settings
 from scheduler.store.database import Database
 from scheduler.store.tables import Task

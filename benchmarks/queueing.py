@@ -34,9 +34,9 @@ from benchmarks.measuring import (
 from scheduler.broker import keys
 from scheduler.broker.waiting_room import BATCH, WaitingRoom
 from scheduler.clock import utc_now
-from scheduler.rules.jobs import WaitingJob
-from scheduler.rules.policy import policy_of
 from scheduler.rules.spec import Every, ScheduleSpec
+from scheduler.rules.task.jobs import WaitingJob
+from scheduler.rules.task.policy import policy_of
 from scheduler.store import tasks
 
 RATIO_WANTED = 50.0  # times as fast as stock, at RATIO_AT jobs

@@ -23,8 +23,8 @@ from sqlalchemy import func, select
 
 from benchmarks.measuring import Figures, Verdicts, machine, seconds_of
 from scheduler.errors import DatabaseAway
-from scheduler.rules.fire_times import fire_times
-from scheduler.rules.schedule_file import load_book
+from scheduler.rules.file.schedule_file import load_book
+from scheduler.rules.times.fire_times import fire_times
 from scheduler.store.database import Database
 from scheduler.store.tables import Revision, Schedule, Task
 

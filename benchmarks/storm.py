@@ -27,9 +27,9 @@ from benchmarks.measuring import Verdicts, database_url, machine, nothing, perce
 from scheduler.broker import keys
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
-from scheduler.engine.apply import apply
+from scheduler.engine.file.apply import apply
 from scheduler.engine.planner import Planner
-from scheduler.rules.schedule_file import load_book
+from scheduler.rules.file.schedule_file import load_book
 from scheduler.rules.states import SUCCEEDED
 from scheduler.store.database import Database
 from scheduler.store.migrate import migrate

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from benchmarks.measuring import Figures, Verdicts, database, machine, seconds_of
-from scheduler.engine.digest_facts import facts_of
+from scheduler.engine.mail.digest_facts import facts_of
 from scheduler.store.database import Database
 from tests.large_table import Shape, fill
 from tests.questions import A_DIGEST, CHECKS, READS, WRITES, ask_list, lists

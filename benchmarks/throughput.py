@@ -33,9 +33,9 @@ from benchmarks.measuring import Figures, Verdicts, database_url, machine, nothi
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
 from scheduler.engine.rows import asked_row
-from scheduler.rules.jobs import WaitingJob
-from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.states import SUCCEEDED
+from scheduler.rules.task.jobs import WaitingJob
+from scheduler.rules.task.policy import TaskPolicy
 from scheduler.store import tasks
 from scheduler.store.database import Database
 from scheduler.store.migrate import migrate

@@ -31,8 +31,8 @@ from scheduler.clock import utc_now
 from scheduler.engine.planner import Planner
 from scheduler.engine.reconcile import Reconcile
 from scheduler.engine.retention import delete_old
-from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.spec import Every, Missed
+from scheduler.rules.task.policy import TaskPolicy
 from scheduler.store import tasks
 from scheduler.store.database import Database
 from scheduler.store.tables import Schedule, Task

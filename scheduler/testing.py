@@ -24,15 +24,15 @@ from sqlalchemy.orm import Session
 
 from scheduler.clock import EPOCH, parse_iso
 from scheduler.context import Run
-from scheduler.engine.calling import CallEnd, Caller
-from scheduler.engine.outcomes import Held, end_badly, end_well
 from scheduler.engine.rows import OccurrenceRows
+from scheduler.engine.work.calling import CallEnd, Caller
+from scheduler.engine.work.outcomes import Held, end_badly, end_well
 from scheduler.errors import FileFaults, NotFound
-from scheduler.rules.occurrences import Occurrence, forecast
-from scheduler.rules.policy import TaskPolicy
-from scheduler.rules.schedule_file import load_book
+from scheduler.rules.file.schedule_file import load_book
 from scheduler.rules.spec import Book, ScheduleSpec
 from scheduler.rules.states import MISSED, PLANNED, SKIPPED
+from scheduler.rules.task.policy import TaskPolicy
+from scheduler.rules.times.occurrences import Occurrence, forecast
 from scheduler.store import schedules, tasks
 from scheduler.store.database import Database
 from scheduler.store.migrate import migrate

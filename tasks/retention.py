@@ -28,9 +28,9 @@ def retention(days: int | None = None, failed_days: int | None = None, batch: in
             whole_number(name, value, 1, MOST_DAYS)
     whole_number("batch", batch, 1, MOST_AT_ONCE)
     # Only here: these bring SQL and Redis along, which other task functions have no use for.
-    from scheduler.engine.artifacts import sweep
     from scheduler.engine.retention import delete_old, delete_old_audit
     from scheduler.engine.service_tasks import service_backends
+    from scheduler.engine.work.artifacts import sweep
 
     with service_backends() as backends:
         settings = backends.settings

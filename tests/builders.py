@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from scheduler.clock import EPOCH, utc_now
 from scheduler.errors import FileFaults
-from scheduler.rules.policy import TaskPolicy
-from scheduler.rules.schedule_file import load_book, source_text_hash
+from scheduler.rules.file.schedule_file import load_book, source_text_hash
 from scheduler.rules.spec import Book, Every, KindSpec, ScheduleSpec, Timeout
 from scheduler.rules.states import FINAL, PLANNED, RUNNING
+from scheduler.rules.task.policy import TaskPolicy
 from scheduler.store.tables import Attempt, Revision, Schedule, Task
 
 MINUTE = dt.timedelta(minutes=1)

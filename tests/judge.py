@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from scheduler.rules.spec import When
-from tests.rules.slow_oracle import slow_fire_times
+from tests.rules.times.slow_oracle import slow_fire_times
 
 ENDS = {"succeeded", "failed", "skipped", "missed", "cancelled", "lost"}
 MILLISECOND = dt.timedelta(milliseconds=1)  # the diary's

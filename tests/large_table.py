@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.orm import Session
 
 from scheduler.clock import MICROSECOND, to_micros, utc_now
-from scheduler.rules.policy import TaskPolicy
+from scheduler.rules.task.policy import TaskPolicy
 from scheduler.store.database import Database
 from tests.builders import HOUR, a_revision, a_schedule, a_spec
 

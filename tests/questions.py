@@ -10,18 +10,18 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from scheduler.engine import schedule_views, status, views
-from scheduler.engine.alert_levels import levels_of
-from scheduler.engine.digest_facts import facts_of
-from scheduler.engine.explain import explain
-from scheduler.engine.invariants import INVARIANTS, offenders
-from scheduler.engine.page_day import day_of
-from scheduler.engine.page_now import now_of
-from scheduler.engine.page_schedule import calendar, ledger, schedule_page
-from scheduler.engine.page_schedules import schedules_page
-from scheduler.engine.page_task import log_tail
-from scheduler.engine.page_tasks import Place, TaskFilter, tasks_page
-from scheduler.engine.page_workers import workers_of
+from scheduler.engine.answers import schedule_views, status, views
+from scheduler.engine.answers.explain import explain
+from scheduler.engine.check.invariants import INVARIANTS, offenders
+from scheduler.engine.mail.alert_levels import levels_of
+from scheduler.engine.mail.digest_facts import facts_of
+from scheduler.engine.page.day import day_of
+from scheduler.engine.page.now import now_of
+from scheduler.engine.page.schedule import calendar, ledger, schedule_page
+from scheduler.engine.page.schedules import schedules_page
+from scheduler.engine.page.task import log_tail
+from scheduler.engine.page.tasks import Place, TaskFilter, tasks_page
+from scheduler.engine.page.workers import workers_of
 from scheduler.engine.planner import plan
 from scheduler.rules.spec import Digest
 from scheduler.rules.states import CANCELLED, FAILED, LOST, PLANNED, QUEUED, SUCCEEDED

@@ -28,7 +28,7 @@ from sqlalchemy import make_url
 from scheduler.broker.connection import connect
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
-from scheduler.engine.doctor import broken_invariants
+from scheduler.engine.check.doctor import broken_invariants
 from tests.journeys import test_redis_faults as redis_faults
 from tests.journeys import test_sql_faults as sql_faults
 from tests.journeys.history import history_of, is_over

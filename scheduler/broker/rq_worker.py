@@ -1,7 +1,7 @@
 """The Redis side of a worker: known to RQ by name, takes jobs and tells what became of them.
 
 An rq.Worker, so that `rqinfo`, dashboards and `rq` commands see it; but the job never passes through RQ's own loop.
-One script call finishes the last job and takes the next. SQL decides what a job means (engine/worker.py).
+One script call finishes the last job and takes the next. SQL decides what a job means (engine/work/worker.py).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from scheduler.broker.connection import answering
 from scheduler.broker.job import TaskJob, job_data
 from scheduler.broker.keys import job_id, parse_job_id, rq_time
 from scheduler.errors import Refused
-from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.task.jobs import WaitingJob
 
 BATCH = 500  # jobs a script call moves: some 2.5 ms of the server's time, so that nobody else waits long
 REGISTER_AT_ONCE = 500

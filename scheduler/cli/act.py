@@ -112,8 +112,8 @@ def resume_command(name: str, data: Path | None, as_json: bool) -> int:
 
 def _actions(settings: Settings) -> tuple[Any, Any]:
     from scheduler.engine.actions import Actions
-    from scheduler.engine.apply import current_author
     from scheduler.engine.backends import Backends
+    from scheduler.engine.file.apply import current_author
     from scheduler.store.migrate import migrate
 
     backends = Backends(settings)
@@ -138,7 +138,7 @@ def _read_arguments(words: tuple[str, ...]) -> dict[str, Any]:
 
 def _wait(backends: Any, task_id: int, as_json: bool) -> int:
     """Wait for the end of a task, showing its log as it comes."""
-    from scheduler.engine.views import log_pieces, task_of
+    from scheduler.engine.answers.views import log_pieces, task_of
 
     seen, ended = 0, False
     while True:

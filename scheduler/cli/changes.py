@@ -16,8 +16,8 @@ from scheduler.clock import utc_now
 from scheduler.errors import FileFaults, WrongUsage
 
 if TYPE_CHECKING:
-    from scheduler.engine.changes import Difference
-    from scheduler.rules.diff import Fires, ScheduleDiff
+    from scheduler.engine.file.changes import Difference
+    from scheduler.rules.file.diff import Fires, ScheduleDiff
 
 NOTHING_AFTER_THE_FACT = "Nothing would be caught up now: nothing fires after the fact because of an edit."
 MOST_KEYS = 20  # of one schedule on the screen; --json has them all
@@ -35,9 +35,9 @@ def diff_command(file: Path | None, data: Path | None, as_json: bool) -> int:
     Held against what is in force in SQL; the service need not run. Exit status 0 whether anything differs or not, 1
     when the file has faults.
     """
-    from scheduler.engine.changes import difference
-    from scheduler.engine.schedule_files import load_schedule_file
-    from scheduler.engine.usual_durations import usual_durations
+    from scheduler.engine.answers.usual_durations import usual_durations
+    from scheduler.engine.file.changes import difference
+    from scheduler.engine.file.schedule_files import load_schedule_file
     from scheduler.task_functions import find_task_functions
 
     settings = settings_of(data, file)
@@ -64,7 +64,7 @@ def diff_command(file: Path | None, data: Path | None, as_json: bool) -> int:
 @json_option
 def history_command(number: int | None, limit: int, as_text: bool, data: Path | None, as_json: bool) -> int:
     """The revisions of the schedule file, newest first; with N what that one changed."""
-    from scheduler.engine.changes import revision, revisions
+    from scheduler.engine.file.changes import revision, revisions
 
     if as_text and number is None:
         raise WrongUsage("--text goes with a revision: `scheduler history N --text`")
@@ -96,7 +96,7 @@ def rollback_command(number: int, confirm: bool, data: Path | None, as_json: boo
 
     The file on disk is not touched. A restart does not undo the rollback; the next edit of the file does.
     """
-    from scheduler.engine.changes import roll_back
+    from scheduler.engine.file.changes import roll_back
     from scheduler.store.migrate import migrate
     from scheduler.task_functions import find_task_functions
 
@@ -133,7 +133,7 @@ def rollback_command(number: int, confirm: bool, data: Path | None, as_json: boo
 
 def _way_back(number: int, file: Path, further: tuple[str, ...]) -> str:
     """How the files on the disk come to hold the text of a revision again."""
-    from scheduler.engine.schedule_files import further_folder
+    from scheduler.engine.file.schedule_files import further_folder
 
     folder = further_folder(file)
     if further:
@@ -149,7 +149,7 @@ def _way_back(number: int, file: Path, further: tuple[str, ...]) -> str:
 
 
 def _diff_document(found: Difference, file: Path) -> dict[str, Any]:
-    from scheduler.engine.api_views import told_difference
+    from scheduler.engine.answers.api_views import told_difference
 
     return {"file": str(file), **told_difference(found)}
 

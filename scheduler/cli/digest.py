@@ -28,7 +28,7 @@ def digest_command(name: str, folder: Path | None, data: Path | None, as_json: b
     What it covers counts as told once it is delivered: the next one begins there. A preview changes nothing. Works
     while the service is down; the mail then goes out when it is up again.
     """
-    from scheduler.engine.digest import issue
+    from scheduler.engine.mail.digest import issue
 
     if folder is not None:
         return _write_preview(name, folder, data, as_json)
@@ -46,7 +46,7 @@ def digest_command(name: str, folder: Path | None, data: Path | None, as_json: b
 
 
 def _write_preview(name: str, folder: Path, data: Path | None, as_json: bool) -> int:
-    from scheduler.engine.digest import preview
+    from scheduler.engine.mail.digest import preview
 
     with opened(settings_of(data)) as backends:
         made = preview(backends.database, backends.settings, name)

@@ -19,8 +19,8 @@ from scheduler.cli.options import (
 )
 from scheduler.clock import iso, utc_now
 from scheduler.errors import Fault, FileFaults, NotFound
-from scheduler.rules.foresight import ClockNote
-from scheduler.rules.schedule_file import Loaded
+from scheduler.rules.file.foresight import ClockNote
+from scheduler.rules.file.schedule_file import Loaded
 from scheduler.rules.spec import Book, ScheduleSpec
 from scheduler.settings import Settings
 
@@ -76,10 +76,10 @@ def check_command(file: Path | None, data: Path | None, as_json: bool) -> int:
 @json_option
 def apply_command(file: Path | None, confirm: bool, data: Path | None, as_json: bool) -> int:
     """Put the schedule file in force, in one transaction; what runs is left alone."""
-    from scheduler.engine.apply import apply
+    from scheduler.engine.answers.usual_durations import usual_durations
     from scheduler.engine.backends import Backends
-    from scheduler.engine.schedule_files import load_schedule_file
-    from scheduler.engine.usual_durations import usual_durations
+    from scheduler.engine.file.apply import apply
+    from scheduler.engine.file.schedule_files import load_schedule_file
     from scheduler.store.migrate import migrate
 
     settings = settings_of(data, file)
@@ -139,7 +139,7 @@ def next_command(
     as_json: bool,
 ) -> int:
     """Fire times to come, from the file alone; no service is needed."""
-    from scheduler.rules.digests import with_digests
+    from scheduler.rules.file.digests import with_digests
 
     settings = settings_of(file=file)
     loaded = _load(settings, check_functions=False)
@@ -173,8 +173,8 @@ def _catalogue(settings: Settings) -> Any:
 
 
 def _load(settings: Settings, *, check_functions: bool = True, look_ahead: bool = False) -> Loaded:
-    from scheduler.engine.schedule_files import load_schedule_file
-    from scheduler.engine.usual_durations import usual_durations
+    from scheduler.engine.answers.usual_durations import usual_durations
+    from scheduler.engine.file.schedule_files import load_schedule_file
 
     catalogue = _catalogue(settings) if check_functions else None
     usual = usual_durations(settings) if look_ahead else {}
@@ -229,7 +229,7 @@ def _next_rows(
     from itertools import islice
     from zoneinfo import ZoneInfo
 
-    from scheduler.rules.fire_times import dst_note, fire_times
+    from scheduler.rules.times.fire_times import dst_note, fire_times
 
     rows = []
     for spec in specs:
@@ -248,7 +248,7 @@ def _next_rows(
 
 
 def _print_next(specs: list[ScheduleSpec], rows: list[dict[str, Any]]) -> None:
-    from scheduler.rules.words import in_words
+    from scheduler.rules.times.words import in_words
 
     if len(specs) == 1:
         click.echo(f"{specs[0].name}: {in_words(specs[0], with_zone=True)}")

@@ -9,8 +9,8 @@ from typing import Any
 
 from scheduler.cli.tables import clean, show
 from scheduler.clock import parse_iso
-from scheduler.rules.pace import Pace, pace_of
 from scheduler.rules.states import FINAL
+from scheduler.rules.task.pace import Pace, pace_of
 
 LOOK_EVERY = 0.5  # seconds
 

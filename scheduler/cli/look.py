@@ -38,7 +38,7 @@ def status_command(data: Path | None, as_json: bool) -> int:
     Exit status 0 when it is; 1 when a schedule is failing or parked, a task is late, a part does not tick or Redis is
     away; 3 when SQL is away.
     """
-    from scheduler.engine.status import status_of
+    from scheduler.engine.answers.status import status_of
 
     with opened(settings_of(data)) as backends:
         status = status_of(backends.database, backends.room)
@@ -56,7 +56,7 @@ def status_command(data: Path | None, as_json: bool) -> int:
 @json_option
 def schedules_command(everything: bool, data: Path | None, as_json: bool) -> int:
     """List the schedules: state, how the last task ended and how long ago, next fire time (local to the schedule)."""
-    from scheduler.engine.schedule_views import schedules_list
+    from scheduler.engine.answers.schedule_views import schedules_list
 
     with opened(settings_of(data)) as backends:
         found = schedules_list(backends.database, retired=everything)
@@ -96,7 +96,7 @@ def tasks_command(
     What is only planned is hidden unless asked for by --all or --state planned. Times are UTC; «took» is from the
     first start to the end, or until now.
     """
-    from scheduler.engine.views import tasks_list
+    from scheduler.engine.answers.views import tasks_list
 
     with opened(settings_of(data)) as backends:
         found = tasks_list(
@@ -126,7 +126,7 @@ def tasks_command(
 @json_option
 def show_command(task_id: int, follow: bool, data: Path | None, as_json: bool) -> int:
     """One task, whole: its way through time, its attempts, arguments and result."""
-    from scheduler.engine.views import task_of, zone_of
+    from scheduler.engine.answers.views import task_of, zone_of
 
     with opened(settings_of(data)) as backends:
         task = task_of(backends.database, task_id)
@@ -151,7 +151,7 @@ def show_command(task_id: int, follow: bool, data: Path | None, as_json: bool) -
 @json_option
 def logs_command(task_id: int, follow: bool, attempt: int | None, data: Path | None, as_json: bool) -> int:
     """What a task logged. With --json a list of {attempt, line}; with --follow one such object a line."""
-    from scheduler.engine.views import task_of
+    from scheduler.engine.answers.views import task_of
 
     with opened(settings_of(data)) as backends:
         task = task_of(backends.database, task_id)
@@ -174,7 +174,7 @@ def doctor_command(data: Path | None, as_json: bool) -> int:
     """
     from dataclasses import asdict
 
-    from scheduler.engine.doctor import examine
+    from scheduler.engine.check.doctor import examine
 
     with opened(settings_of(data), any_version=True) as backends:
         findings = examine(backends.database, backends.room)
@@ -215,14 +215,14 @@ def settings_command(data: Path | None, as_json: bool) -> int:
 
 
 def _log_objects(backends: Backends, task_id: int, attempt: int | None) -> list[dict[str, Any]]:
-    from scheduler.engine.views import log_pieces
+    from scheduler.engine.answers.views import log_pieces
 
     pieces = log_pieces(backends.database, task_id, attempt)
     return [{"attempt": piece.attempt, "line": line} for piece in pieces for line in piece.lines]
 
 
 def _print_log(backends: Backends, task_id: int, attempt: int | None, follow: bool, as_json: bool) -> None:
-    from scheduler.engine.views import log_pieces, task_of
+    from scheduler.engine.answers.views import log_pieces, task_of
 
     after, shown_attempt = 0, 0
     while True:

@@ -23,7 +23,7 @@ def test_command(address: str, data: Path | None, as_json: bool) -> int:
 
     Exit status 1 when the mail or a setting is refused, 3 when the server does not answer or asks to try later.
     """
-    from scheduler.engine.mailer import mail_settings_of
+    from scheduler.engine.mail.mailer import mail_settings_of
     from scheduler.notify.mail import build_message, send, way_of
 
     service = settings_of(data)

@@ -41,7 +41,7 @@ def print_warnings(warnings: Any) -> None:
 
 
 class Moment(click.ParamType[dt.datetime]):
-    """A moment on the command line, UTC unless it has an offset: see rules/typed_moments.py."""
+    """A moment on the command line, UTC unless it has an offset: see rules/times/typed_moments.py."""
 
     name = "moment"
 
@@ -56,8 +56,8 @@ class Moment(click.ParamType[dt.datetime]):
 
 def read_moment(text: str, zone_name: str = "UTC") -> dt.datetime:
     """Local time of `zone_name` where the text has no offset. Raises WrongUsage."""
-    from scheduler.rules.moments import zone_named
-    from scheduler.rules.typed_moments import typed_moment
+    from scheduler.rules.times.moments import zone_named
+    from scheduler.rules.times.typed_moments import typed_moment
 
     return typed_moment(text, zone_named(zone_name), utc_now())
 

@@ -26,8 +26,8 @@ from scheduler.cli.options import (
 def explain_command(name: str, time: str, data: Path | None, as_json: bool) -> int:
     """Why a schedule ran at a moment, or did not. TIME without an offset is read in the schedule's own zone:
     06:30 (today), "yesterday 06:30", "2026-11-24 06:30", 2026-11-24T05:30Z, "2h ago"."""
+    from scheduler.engine.answers.explain import explain
     from scheduler.engine.backends import Backends
-    from scheduler.engine.explain import explain
 
     backends = Backends(settings_of(data))
     found = explain(backends.database, name, lambda zone: read_moment(time, zone.key).replace(microsecond=0))
@@ -68,9 +68,9 @@ def backfill_command(
     They run in the schedule's own queue, the oldest first, and one after the other unless the schedule lets its runs
     overlap. At most 1,000 at once.
     """
-    from scheduler.engine.apply import current_author
     from scheduler.engine.backends import Backends
     from scheduler.engine.backfill import Backfills
+    from scheduler.engine.file.apply import current_author
     from scheduler.store.migrate import migrate
 
     backends = Backends(settings_of(data))

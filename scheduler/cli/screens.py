@@ -1,4 +1,4 @@
-"""How the answers of engine/views.py and engine/status.py look in a terminal: lines no wider than it is."""
+"""How what engine/answers tells looks in a terminal: lines no wider than it is."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from scheduler.cli.tables import (
 )
 from scheduler.clock import iso, parse_iso
 from scheduler.rules.brief import brief
-from scheduler.rules.pace import pace_of
 from scheduler.rules.pretty_json import pretty
 from scheduler.rules.states import FINAL, RUNNING, STATES, SUCCEEDED
-from scheduler.rules.task_words import origin_in_words, result_in_words, size_in_words
+from scheduler.rules.task.pace import pace_of
+from scheduler.rules.task.task_words import origin_in_words, result_in_words, size_in_words
 
 LABEL = 11  # columns of the words at the left
 LAST_LINES = 3  # of a traceback

@@ -28,10 +28,10 @@ from scheduler.cli.options import (
 from scheduler.clock import utc_now
 from scheduler.engine.backends import Backends
 from scheduler.engine.loops import Stop
-from scheduler.engine.processes import UNDER_UP
+from scheduler.engine.work.processes import UNDER_UP
 from scheduler.errors import DatabaseAway, FileFaults, PartAway, RedisAway, Refused, SettingFault, WrongUsage
-from scheduler.rules.durations import parse_duration
 from scheduler.rules.states import KINDS
+from scheduler.rules.times.durations import parse_duration
 from scheduler.settings import Settings
 from scheduler.store import schedules
 from scheduler.store.database import Database
@@ -39,7 +39,7 @@ from scheduler.store.migrate import migrate
 from scheduler.task_functions import Catalogue, find_task_functions
 
 if TYPE_CHECKING:
-    from scheduler.engine.apply import Applied
+    from scheduler.engine.file.apply import Applied
     from scheduler.engine.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 def up_command(duration: str | None, file: Path | None, data: Path | None, as_json: bool) -> int:
     """Run everything in one: a private Redis and SQLite unless REDIS_URL and DATABASE_URL name others, migrations, the
     schedule file, dispatcher, keeper, workers of each kind, and the web page. Ctrl-C ends it, with a summary."""
-    from scheduler.engine.mailer import mail_settings_of
+    from scheduler.engine.mail.mailer import mail_settings_of
     from scheduler.engine.supervisor import DataFolder, Supervisor
     from scheduler.notify.mail import way_of
 
@@ -118,7 +118,7 @@ def start_command(part: str, kind: str | None, patience: str | None, data: Path 
         raise SettingFault("web_port is 0, which means no web page; give it a port, such as SCHEDULER_WEB_PORT=8080")
     log_to_stderr(settings.log_level)
     if part == "keeper" and UNDER_UP not in os.environ:
-        from scheduler.engine.mailer import mail_settings_of
+        from scheduler.engine.mail.mailer import mail_settings_of
         from scheduler.notify.mail import way_of
 
         _say(f"mail        {way_of(mail_settings_of(settings))}")
@@ -187,8 +187,8 @@ def _prepare(settings: Settings, backends: Backends) -> None:
 
 
 def _apply_file(settings: Settings, backends: Backends, catalogue: Catalogue) -> Applied:
-    from scheduler.engine.apply import apply, why_outdated
-    from scheduler.engine.schedule_files import load_schedule_file
+    from scheduler.engine.file.apply import apply, why_outdated
+    from scheduler.engine.file.schedule_files import load_schedule_file
 
     text, loaded = load_schedule_file(settings.file, catalogue, utc_now())
     if loaded.book is None:
@@ -214,7 +214,7 @@ def _place_of_queue(supervisor: Supervisor) -> str:
 
 
 def _summary(backends: Backends, since: Any) -> dict[str, Any] | None:
-    from scheduler.engine.views import tasks_ended_since
+    from scheduler.engine.answers.views import tasks_ended_since
 
     try:
         summary: dict[str, Any] = tasks_ended_since(backends.database, since)

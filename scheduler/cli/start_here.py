@@ -11,8 +11,8 @@ import click
 from scheduler.cli.options import file_option, json_option, print_json, settings_of
 from scheduler.errors import Refused, WrongUsage
 from scheduler.rules.complaints import Complaint
-from scheduler.rules.crontab_import import Imported, Remark, read_crontab, schedules_text, told
-from scheduler.rules.moments import parse_zone
+from scheduler.rules.file.crontab_import import Imported, Remark, read_crontab, schedules_text, told
+from scheduler.rules.times.moments import parse_zone
 
 LARGEST_CRONTAB = 1_000_000  # bytes; cron itself takes a thousand lines or so
 EDITOR_LINE = "# yaml-language-server: $schema=config/schedules.schema.json\n"

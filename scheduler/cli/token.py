@@ -10,8 +10,8 @@ from scheduler.cli.options import data_option, json_option, print_json
 from scheduler.cli.tables import Column, clean, show, table
 from scheduler.cli.user import access_to, access_to_look
 from scheduler.errors import WrongUsage
-from scheduler.rules.durations import parse_duration
 from scheduler.rules.roles import ROLES
+from scheduler.rules.times.durations import parse_duration
 
 
 @click.group("token")

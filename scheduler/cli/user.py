@@ -41,8 +41,8 @@ def access_to(data: Path | None) -> Iterator[tuple[Access, Asker]]:
     import socket
 
     from scheduler.engine.access import Access
-    from scheduler.engine.apply import current_author
     from scheduler.engine.backends import Backends
+    from scheduler.engine.file.apply import current_author
     from scheduler.rules.askers import Asker
     from scheduler.store.migrate import migrate
 

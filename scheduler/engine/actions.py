@@ -17,16 +17,16 @@ from scheduler.clock import iso
 from scheduler.engine.pauses import hold, release
 from scheduler.engine.rows import asked_of_schedule, asked_row
 from scheduler.errors import NotFound, RedisAway, Refused, WrongUsage
-from scheduler.rules.arguments import check_arguments
 from scheduler.rules.askers import Asker
-from scheduler.rules.assembly import RETRY_POLICIES
 from scheduler.rules.complaints import Complaint
-from scheduler.rules.durations import parse_duration
-from scheduler.rules.jobs import WaitingJob
-from scheduler.rules.policy import GRACE_OF_KILL, TaskPolicy
+from scheduler.rules.file.assembly import RETRY_POLICIES
 from scheduler.rules.spec import KindSpec, Missed, Retry, ScheduleSpec, Timeout
 from scheduler.rules.states import CANCELLED, FINAL, KINDS, RUNNING
-from scheduler.rules.storable import why_unstorable
+from scheduler.rules.task.arguments import check_arguments
+from scheduler.rules.task.jobs import WaitingJob
+from scheduler.rules.task.policy import GRACE_OF_KILL, TaskPolicy
+from scheduler.rules.task.storable import why_unstorable
+from scheduler.rules.times.durations import parse_duration
 from scheduler.store import audit, parts, schedules, tasks
 from scheduler.store.database import Database
 from scheduler.store.schedules import pause_of

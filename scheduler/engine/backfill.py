@@ -19,11 +19,11 @@ from scheduler.clock import iso
 from scheduler.engine.actions import Actions
 from scheduler.engine.rows import asked_of_schedule, asked_row
 from scheduler.errors import NotFound, Refused, WrongUsage
-from scheduler.rules.fire_times import fire_times
-from scheduler.rules.jobs import WaitingJob
-from scheduler.rules.occurrence_keys import occurrence_key
 from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.states import SUCCEEDED, UNFINISHED
+from scheduler.rules.task.jobs import WaitingJob
+from scheduler.rules.times.fire_times import fire_times
+from scheduler.rules.times.occurrence_keys import occurrence_key
 from scheduler.store import audit, schedules, tasks
 from scheduler.store.schedules import pause_of
 from scheduler.store.tables import Schedule, Task

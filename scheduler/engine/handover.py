@@ -10,8 +10,8 @@ from scheduler.broker.keys import parse_job_id
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.engine.troubles import is_news
 from scheduler.errors import DatabaseAway
-from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.states import PLANNED, QUEUED, RETRYING
+from scheduler.rules.task.jobs import WaitingJob
 from scheduler.store.database import Database
 from scheduler.store.tables import Task
 

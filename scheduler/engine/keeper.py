@@ -10,17 +10,17 @@ import logging
 import time
 
 from scheduler.engine.access import LONGEST
-from scheduler.engine.alerts import Alerts
-from scheduler.engine.alerts import forget_old as forget_old_alerts
 from scheduler.engine.backends import Backends
-from scheduler.engine.file_watch import FileWatch
+from scheduler.engine.check.self_examination import SelfExamination
+from scheduler.engine.check.watchdog import PING_EVERY, Watchdog
+from scheduler.engine.file.file_watch import FileWatch
+from scheduler.engine.file.parking import MISSING, Parking
 from scheduler.engine.loops import Stop, Ticker, Timer
-from scheduler.engine.mailer import MailThreads
-from scheduler.engine.parking import MISSING, Parking
+from scheduler.engine.mail.alerts import Alerts
+from scheduler.engine.mail.alerts import forget_old as forget_old_alerts
+from scheduler.engine.mail.mailer import MailThreads
 from scheduler.engine.planner import Planner
 from scheduler.engine.reconcile import Mended, Reconcile
-from scheduler.engine.self_examination import SelfExamination
-from scheduler.engine.watchdog import PING_EVERY, Watchdog
 from scheduler.settings import Settings
 from scheduler.store import audit, outbox, parts, schedules, users
 from scheduler.task_functions import find_task_functions

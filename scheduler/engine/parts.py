@@ -79,7 +79,7 @@ def _set_environment(settings: Settings) -> None:
 
 def run_worker(settings: Settings, kind: str, stop: Stop) -> None:
     """Run the tasks of one kind."""
-    from scheduler.engine.worker import Worker
+    from scheduler.engine.work.worker import Worker
 
     _set_environment(settings)
     catalogue = find_task_functions(settings.task_packages)

@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 
 from scheduler.engine.planner import plan
 from scheduler.engine.rows import OccurrenceRows
-from scheduler.rules.occurrences import forecast
-from scheduler.rules.pause import Pause
 from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.states import PLANNED, QUEUED
+from scheduler.rules.times.occurrences import forecast
+from scheduler.rules.times.pause import Pause
 from scheduler.store import tasks
 from scheduler.store.schedules import pause_of, pauses_of
 from scheduler.store.tables import Schedule, Task

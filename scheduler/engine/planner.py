@@ -19,12 +19,12 @@ from scheduler.engine.rows import OccurrenceRows
 from scheduler.engine.troubles import is_news, tell
 from scheduler.errors import RedisAway
 from scheduler.kill_points import point
-from scheduler.rules import alerts
-from scheduler.rules.jobs import WaitingJob
-from scheduler.rules.occurrences import Forecast, Occurrence, forecast
-from scheduler.rules.pause import stored_pause
+from scheduler.rules.mail import alerts
 from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.states import MISSED, PLANNED
+from scheduler.rules.task.jobs import WaitingJob
+from scheduler.rules.times.occurrences import Forecast, Occurrence, forecast
+from scheduler.rules.times.pause import stored_pause
 from scheduler.store import happenings, schedules, tasks
 from scheduler.store.database import Database
 from scheduler.store.schedules import pauses_of

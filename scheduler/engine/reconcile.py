@@ -18,14 +18,14 @@ from sqlalchemy.orm import Session
 from scheduler.broker.keys import job_id, parse_job_id
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.engine.handover import mend_keys, settle_handover
-from scheduler.engine.outcomes import Held, end_badly, register
 from scheduler.engine.troubles import tell
+from scheduler.engine.work.outcomes import Held, end_badly, register
 from scheduler.kill_points import point
-from scheduler.rules import alerts
-from scheduler.rules.jobs import WaitingJob
-from scheduler.rules.occurrences import judge_late
-from scheduler.rules.policy import TaskPolicy
+from scheduler.rules.mail import alerts
 from scheduler.rules.states import LOST, MISSED
+from scheduler.rules.task.jobs import WaitingJob
+from scheduler.rules.task.policy import TaskPolicy
+from scheduler.rules.times.occurrences import judge_late
 from scheduler.store import happenings, schedules, tasks
 from scheduler.store.database import Database
 from scheduler.store.tables import Task

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scheduler.engine.artifacts import FOLDER
+from scheduler.engine.work.artifacts import FOLDER
 from scheduler.rules.states import SUCCEEDED
 from scheduler.store import audit, retention, schedules
 from scheduler.store.database import Database

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from scheduler.rules.occurrence_keys import occurrence_key
-from scheduler.rules.occurrences import Occurrence
-from scheduler.rules.policy import TaskPolicy, lane_of, policy_of, policy_when_asked
 from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.states import FINAL, PLANNED
+from scheduler.rules.task.policy import TaskPolicy, lane_of, policy_of, policy_when_asked
+from scheduler.rules.times.occurrence_keys import occurrence_key
+from scheduler.rules.times.occurrences import Occurrence
 from scheduler.store.tables import Schedule
 
 

@@ -15,7 +15,7 @@ from scheduler.task_functions import task
 def status_digest(digest: str) -> dict[str, Any]:
     """Makes the issue of a digest that is due, and queues it to be sent; made again, it changes nothing."""
     # Here, because the catalogue imports this module at every command, and SQLAlchemy takes half a second.
-    from scheduler.engine.digest import issue
+    from scheduler.engine.mail.digest import issue
     from scheduler.engine.service_tasks import service_backends
 
     run = current_run()

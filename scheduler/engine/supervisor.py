@@ -20,8 +20,8 @@ from typing import IO
 from scheduler.broker.private_server import PrivateServer
 from scheduler.broker.private_server import stop as stop_server
 from scheduler.engine.loops import Stop
-from scheduler.engine.processes import UNDER_UP, die_with_parent
 from scheduler.engine.troubles import Pauses
+from scheduler.engine.work.processes import UNDER_UP, die_with_parent
 from scheduler.errors import PartAway, Refused
 from scheduler.settings import Settings, environment_name, environment_of
 

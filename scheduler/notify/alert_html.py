@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scheduler.notify.mail_html import render
-from scheduler.rules.alert_letters import AlertSaid
+from scheduler.rules.mail.alert_letters import AlertSaid
 
 
 def alert_html(said: AlertSaid) -> str:

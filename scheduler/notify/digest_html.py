@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from scheduler.notify.digest_pictures import Picture
 from scheduler.notify.mail_html import render
-from scheduler.rules.digest import DigestSaid
+from scheduler.rules.mail.digest import DigestSaid
 
 
 def digest_html(said: DigestSaid, pictures: Mapping[str, Picture]) -> str:

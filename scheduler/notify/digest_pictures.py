@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from scheduler.rules.digest import Bar, DigestSaid, Strip, moment
+from scheduler.rules.mail.digest import Bar, DigestSaid, Strip, moment
 
 SCALE = 2
 WIDTH = 400  # the column is 300 to 536 wide: what is drawn for the middle can be read at both

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, delete, insert, select
 from sqlalchemy.orm import Session
 
 from scheduler.rules.askers import Asker
-from scheduler.rules.masking import mask_arguments
+from scheduler.rules.task.masking import mask_arguments
 from scheduler.store.access_tables import AuditLine, IdempotencyKey
 from scheduler.store.types import micros, sql_now
 

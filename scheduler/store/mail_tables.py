@@ -66,7 +66,7 @@ class Happening(Base):
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     happened_at: Mapped[dt.datetime]
-    event: Mapped[str] = mapped_column(String(16))  # rules/alerts.py: EVENTS
+    event: Mapped[str] = mapped_column(String(16))  # rules/mail/alerts.py: EVENTS
     schedule_id: Mapped[int | None]
     task_id: Mapped[int | None] = mapped_column(BigId)
     details: Mapped[dict[str, Any]] = mapped_column(FixedJson)

@@ -12,7 +12,7 @@ from sqlalchemy import CursorResult, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from scheduler.rules.messages import Message
+from scheduler.rules.mail.messages import Message
 from scheduler.store.mail_tables import GIVEN_UP, SENT, WAITING, OutboxMessage
 from scheduler.store.tables import Revision
 from scheduler.store.types import micros, sql_now

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, func, or_, select, text, true, type_coerce, update
 from sqlalchemy.orm import Session, aliased
 
-from scheduler.rules.pause import Pause, stored_pause
 from scheduler.rules.states import SUCCEEDED
+from scheduler.rules.times.pause import Pause, stored_pause
 from scheduler.store.tables import Revision, Schedule, Task
 from scheduler.store.types import sql_now
 

@@ -110,7 +110,7 @@ class Task(Base):
     schedule: Mapped[str | None] = mapped_column(String(64))  # the name, as it was when the row was made
     task: Mapped[str] = mapped_column(String(64))  # the task function's name
     args: Mapped[dict[str, Any]]
-    policy: Mapped[dict[str, Any]]  # rules/policy.py: TaskPolicy
+    policy: Mapped[dict[str, Any]]  # rules/task/policy.py: TaskPolicy
     idempotency_key: Mapped[str]
     fire_time: Mapped[dt.datetime | None]  # None for what no schedule fired
     due_at: Mapped[dt.datetime]  # when it may next go to its queue
@@ -132,7 +132,7 @@ class Task(Base):
     worker: Mapped[str | None]
     slot: Mapped[int | None]  # 1 to max_running of its kind while it runs; None: the kind has no such limit
     result: Mapped[dict[str, Any] | None]
-    result_kind: Mapped[str | None] = mapped_column(String(8))  # rules/results.py: RESULT_KINDS
+    result_kind: Mapped[str | None] = mapped_column(String(8))  # rules/task/results.py: RESULT_KINDS
     error: Mapped[dict[str, Any] | None]  # of the last attempt that failed: {type, message, traceback}
     progress: Mapped[dict[str, Any] | None]  # {done, total, message, at}
     requested_by: Mapped[str | None]

@@ -37,7 +37,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.states import (
     CANCELLED,
     FINAL,
@@ -51,6 +50,7 @@ from scheduler.rules.states import (
     UNFINISHED,
     sources_of,
 )
+from scheduler.rules.task.jobs import WaitingJob
 from scheduler.store.tables import Attempt, Gap, LogChunk, Schedule, Task
 from scheduler.store.types import micros, sql_now
 

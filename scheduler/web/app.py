@@ -11,9 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from scheduler.engine.access import Access
+from scheduler.engine.answers.metrics import Metrics
 from scheduler.engine.backends import Backends
 from scheduler.engine.loops import Stop
-from scheduler.engine.metrics import Metrics
 from scheduler.errors import SchedulerError
 from scheduler.settings import Settings
 from scheduler.task_functions import Catalogue, find_task_functions

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from scheduler.engine.page_day import QUARTER, Day, Lane, Span
+from scheduler.engine.page.day import QUARTER, Day, Lane, Span
 from scheduler.rules.brief import brief
 from scheduler.rules.states import (
     CANCELLED,

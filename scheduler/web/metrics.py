@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
-from scheduler.engine.metrics import Distribution, Metrics, Standing
+from scheduler.engine.answers.metrics import Distribution, Metrics, Standing
 from scheduler.web.callers import Viewer
 
 router = APIRouter(include_in_schema=False)

@@ -19,9 +19,8 @@ from starlette.responses import HTMLResponse
 
 import scheduler
 from scheduler.clock import iso, parse_iso, utc_now
-from scheduler.engine.page_frame import service_zone
+from scheduler.engine.page.frame import service_zone
 from scheduler.rules.brief import brief
-from scheduler.rules.moments import zone_named
 from scheduler.rules.states import (
     CANCELLED,
     FAILED,
@@ -34,6 +33,7 @@ from scheduler.rules.states import (
     SKIPPED,
     SUCCEEDED,
 )
+from scheduler.rules.times.moments import zone_named
 from scheduler.settings import Settings
 from scheduler.web.below import outer
 from scheduler.web.callers import ADMIN, OPERATOR, Caller

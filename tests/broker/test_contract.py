@@ -34,7 +34,7 @@ from scheduler.broker.rq_worker import RqWorker
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
 from scheduler.errors import RedisAway
-from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.task.jobs import WaitingJob
 from tests.builders import HOUR, MINUTE
 from tests.servers import start_redis
 from tests.waiting import wait_for

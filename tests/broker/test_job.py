@@ -16,7 +16,7 @@ from scheduler.broker.job import FOREIGN_FIELDS, FUNCTION, TaskJob, check_data, 
 from scheduler.broker.keys import job_id, parse_job_id
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.errors import Refused
-from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.task.jobs import WaitingJob
 from tests.builders import at
 
 OURS = job_data(17, 2)

@@ -14,7 +14,7 @@ from scheduler.broker.rq_worker import JobFeed, RqWorker
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
 from scheduler.errors import RedisAway
-from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.task.jobs import WaitingJob
 from tests.builders import MINUTE
 
 QUEUE = f"{QUEUE_PREFIX}scheduled"

@@ -17,7 +17,7 @@ from scheduler.broker.keys import HANDOVER, JOB_PREFIX, PLANTED, QUEUE_PREFIX, Q
 from scheduler.broker.waiting_room import BATCH, Moved, WaitingRoom, seconds_until
 from scheduler.clock import utc_now
 from scheduler.errors import RedisAway, Refused
-from scheduler.rules.jobs import WaitingJob
+from scheduler.rules.task.jobs import WaitingJob
 from tests.builders import HOUR, MINUTE
 
 QUEUE = f"{QUEUE_PREFIX}scheduled"

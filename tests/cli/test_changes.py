@@ -13,8 +13,8 @@ import pytest
 
 from scheduler.cli import changes, run
 from scheduler.cli.tables import width_of
-from scheduler.engine import changes as engine_changes
-from scheduler.engine.apply import why_outdated
+from scheduler.engine.file import changes as engine_changes
+from scheduler.engine.file.apply import why_outdated
 from scheduler.store import schedules
 from scheduler.store.database import Database
 from scheduler.store.tables import Revision, Schedule

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.cli import run
-from scheduler.engine.apply import apply
+from scheduler.engine.file.apply import apply
 from scheduler.store import schedules
 from scheduler.store.database import Database
 from tests.builders import a_book, at

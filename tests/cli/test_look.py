@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.cli import look, run
 from scheduler.cli.tables import width_of
-from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.spec import At, Retry
 from scheduler.rules.states import CANCELLED, FAILED, MISSED, QUEUED, RETRYING, RUNNING, SKIPPED, SUCCEEDED
+from scheduler.rules.task.policy import TaskPolicy
 from scheduler.store import parts, schedules, tasks
 from scheduler.store.database import Database
 from scheduler.store.tables import Artifact, Part, Schedule, Task
@@ -606,13 +606,13 @@ def test_no_schedules_are_said_to_be_none(ask: Ask) -> None:
 def test_the_doctor_prints_a_line_a_check_and_the_remedy_of_each_fault(
     ask: Ask, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scheduler.engine.doctor import Finding
+    from scheduler.engine.check.doctor import Finding
 
     findings = [
         Finding("sql", True, "answers"),
         Finding("keeper", False, "none has ticked", "Start one: `scheduler up`, or `scheduler start keeper`, " * 2, 1),
     ]
-    monkeypatch.setattr("scheduler.engine.doctor.examine", lambda database, room: findings)
+    monkeypatch.setattr("scheduler.engine.check.doctor.examine", lambda database, room: findings)
 
     assert ask("doctor") == (
         1,

@@ -16,7 +16,6 @@ from scheduler.clock import utc_now
 from scheduler.engine.actions import Actions
 from scheduler.engine.planner import Planner
 from scheduler.errors import NotFound, Refused, WrongUsage
-from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.spec import KindSpec, Missed, Retry, Timeout
 from scheduler.rules.states import (
     CANCELLED,
@@ -29,6 +28,7 @@ from scheduler.rules.states import (
     SKIPPED,
     SUCCEEDED,
 )
+from scheduler.rules.task.policy import TaskPolicy
 from scheduler.store import parts, schedules
 from scheduler.store.database import Database
 from scheduler.store.schedules import pause_fields, pause_of

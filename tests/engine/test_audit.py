@@ -11,10 +11,10 @@ from sqlalchemy import select
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
 from scheduler.engine.actions import Actions
-from scheduler.engine.apply import apply
 from scheduler.engine.backfill import Backfills
-from scheduler.engine.changes import roll_back
-from scheduler.engine.file_watch import FileWatch
+from scheduler.engine.file.apply import apply
+from scheduler.engine.file.changes import roll_back
+from scheduler.engine.file.file_watch import FileWatch
 from scheduler.errors import SchedulerError
 from scheduler.rules.askers import Asker
 from scheduler.rules.spec import Every

@@ -14,7 +14,7 @@ from scheduler.broker.connection import connect
 from scheduler.broker.keys import job_id
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.engine.backfill import Backfilled, Backfills
-from scheduler.engine.doctor import examine
+from scheduler.engine.check.doctor import examine
 from scheduler.errors import NotFound, Refused, WrongUsage
 from scheduler.rules.states import CANCELLED, FAILED, MISSED, PLANNED, QUEUED, SKIPPED, SUCCEEDED
 from scheduler.store import schedules

@@ -18,8 +18,8 @@ from scheduler.engine.dispatcher import LONGEST_SLEEP, Dispatcher
 from scheduler.engine.handover import settle_handover
 from scheduler.engine.reconcile import Reconcile
 from scheduler.errors import DatabaseAway, RedisAway
-from scheduler.rules.jobs import WaitingJob
 from scheduler.rules.states import CANCELLED, PLANNED, QUEUED, RETRYING, RUNNING
+from scheduler.rules.task.jobs import WaitingJob
 from scheduler.store import tasks
 from scheduler.store.database import Database
 from scheduler.store.tables import Task

@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import make_url, text
 
 from scheduler.broker.connection import connect
-from scheduler.engine import child
 from scheduler.engine.troubles import Pauses
+from scheduler.engine.work import child
 from scheduler.kill_points import give_orders
 from scheduler.rules.states import LOST, SUCCEEDED
 from scheduler.store.database import Database

@@ -13,18 +13,18 @@ ROOT = Path(__file__).resolve().parents[2]
 LISTS = "import json, sys; sys.stdout.write(json.dumps(sorted(sys.modules)))"
 
 OF_THE_KEEPER = {
-    "scheduler.engine.alerts",
-    "scheduler.engine.digest_facts",
-    "scheduler.engine.file_watch",
+    "scheduler.engine.mail.alerts",
+    "scheduler.engine.mail.digest_facts",
+    "scheduler.engine.file.file_watch",
     "scheduler.engine.keeper",
-    "scheduler.engine.mailer",
-    "scheduler.engine.parking",
+    "scheduler.engine.mail.mailer",
+    "scheduler.engine.file.parking",
     "scheduler.engine.planner",
     "scheduler.engine.reconcile",
-    "scheduler.engine.watchdog",
+    "scheduler.engine.check.watchdog",
     "scheduler.notify.webhook",
-    "scheduler.rules.occurrences",
-    "scheduler.rules.schedule_file",
+    "scheduler.rules.times.occurrences",
+    "scheduler.rules.file.schedule_file",
 }
 OF_THE_COMMANDS = {"alembic", "apscheduler", "cronsim", "holidays", "jinja2", "rich", "yaml"}
 OF_POSTGRES = {"psycopg", "scheduler.store.postgres"}
@@ -45,7 +45,7 @@ def modules_of(imports: str) -> set[str]:
 @pytest.fixture(scope="module")
 def of_a_worker() -> set[str]:
     found = "from scheduler.task_functions import find_task_functions as f; assert not f(['tasks']).broken"
-    return modules_of(f"from scheduler.engine import parts, worker; {found}")
+    return modules_of(f"from scheduler.engine import parts; from scheduler.engine.work import worker; {found}")
 
 
 def test_a_worker_imports_nothing_of_the_keeper_and_nothing_heavy(of_a_worker: set[str]) -> None:
@@ -59,10 +59,10 @@ def test_a_worker_imports_the_driver_of_postgresql_only_where_there_is_one(of_a_
 def test_a_dispatcher_imports_no_worker() -> None:
     modules = modules_of("from scheduler.engine import dispatcher, parts")
 
-    assert modules & (OF_THE_KEEPER | OF_THE_COMMANDS | {"scheduler.engine.worker", "pydantic"}) == set()
+    assert modules & (OF_THE_KEEPER | OF_THE_COMMANDS | {"scheduler.engine.work.worker", "pydantic"}) == set()
 
 
 def test_the_names_of_those_rooms_are_right() -> None:
     modules = modules_of("from scheduler.engine import keeper")
 
-    assert OF_THE_KEEPER - modules - {"scheduler.engine.digest_facts"} == set()
+    assert OF_THE_KEEPER - modules - {"scheduler.engine.mail.digest_facts"} == set()

@@ -16,11 +16,9 @@ from scheduler.broker.keys import HANDOVER, JOB_PREFIX, PLANTED, QUEUE_PREFIX, Q
 from scheduler.broker.rq_worker import JobFeed
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
-from scheduler.engine.outcomes import Held, end_badly, end_well
 from scheduler.engine.reconcile import Mended, Reconcile
+from scheduler.engine.work.outcomes import Held, end_badly, end_well
 from scheduler.errors import RedisAway
-from scheduler.rules.jobs import WaitingJob
-from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.spec import Missed, Retry
 from scheduler.rules.states import (
     CANCELLED,
@@ -35,6 +33,8 @@ from scheduler.rules.states import (
     SKIPPED,
     SUCCEEDED,
 )
+from scheduler.rules.task.jobs import WaitingJob
+from scheduler.rules.task.policy import TaskPolicy
 from scheduler.store import tasks
 from scheduler.store.database import Database
 from scheduler.store.tables import Attempt, Schedule, Task

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.context import Run, running
-from scheduler.engine.doctor import examine
+from scheduler.engine.check.doctor import examine
 from scheduler.engine.planner import Planner
 from scheduler.engine.retention import (
     LEAST_BATCH,

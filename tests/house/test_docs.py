@@ -20,12 +20,12 @@ import click
 import pytest
 
 from scheduler import cli
-from scheduler.rules.grammar import SHEETS, FileEntry, KindEntry, ScheduleEntry, keys_of
-from scheduler.rules.grammar_mail import ContactEntry, DigestEntry
-from scheduler.rules.grammar_when import CalendarEntry
-from scheduler.rules.schedule_file import load_book
+from scheduler.rules.file.grammar import SHEETS, FileEntry, KindEntry, ScheduleEntry, keys_of
+from scheduler.rules.file.grammar_mail import ContactEntry, DigestEntry
+from scheduler.rules.file.grammar_when import CalendarEntry
+from scheduler.rules.file.schedule_file import load_book
+from scheduler.rules.file.yaml_reader import scan_yaml
 from scheduler.rules.states import REASON_CODES
-from scheduler.rules.yaml_reader import scan_yaml
 from scheduler.settings import Settings, environment_name
 from scheduler.task_functions import TaskFunction, find_task_functions
 
@@ -263,6 +263,18 @@ def test_each_clause_of_the_promise_names_tests_that_hold_it() -> None:
 
     assert len(clauses) == 14
     assert [clause.splitlines()[0] for clause in clauses if not list(named_tests(clause))] == []
+
+
+def test_each_room_of_rules_and_engine_is_in_the_plan_of_the_house() -> None:
+    plan = (ROOT / "docs" / "architecture.md").read_text()
+
+    rooms = {
+        f"scheduler/{floor}/{room.parent.name}/"
+        for floor in ("rules", "engine")
+        for room in (ROOT / "scheduler" / floor).glob("*/__init__.py")
+    }
+
+    assert set(re.findall(r"^\| (scheduler/[a-z]+/[a-z]+/) \|", plan, re.MULTILINE)) == rooms
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=name_of)

@@ -18,13 +18,13 @@ from sqlalchemy import select, update
 from scheduler.broker.connection import connect
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
-from scheduler.engine.apply import apply
-from scheduler.engine.channel import Deadline
-from scheduler.engine.child import Child, ChildPlan
+from scheduler.engine.check.doctor import broken_invariants
 from scheduler.engine.dispatcher import Dispatcher
-from scheduler.engine.doctor import broken_invariants
+from scheduler.engine.file.apply import apply
 from scheduler.engine.planner import Planner
 from scheduler.engine.reconcile import Reconcile
+from scheduler.engine.work.channel import Deadline
+from scheduler.engine.work.child import Child, ChildPlan
 from scheduler.errors import PartAway
 from scheduler.kill_points import point
 from scheduler.rules.spec import Retry, ScheduleSpec

@@ -19,9 +19,9 @@ from scheduler.broker.connection import connect
 from scheduler.broker.private_server import private_url
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
-from scheduler.engine.doctor import broken_invariants
+from scheduler.engine.check.doctor import broken_invariants
 from scheduler.kill_points import POINTS
-from scheduler.rules.messages import Letter, messages_to
+from scheduler.rules.mail.messages import Letter, messages_to
 from scheduler.rules.spec import Contact
 from scheduler.rules.states import FINAL, QUEUED, RETRYING, SUCCEEDED
 from scheduler.store import outbox

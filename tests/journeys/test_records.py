@@ -9,9 +9,9 @@ import redis
 from sqlalchemy import select
 
 from scheduler.broker.private_server import private_url
-from scheduler.engine.views import task_of
-from scheduler.rules.log_lines import LONGEST_LINE, MOST_LINES
+from scheduler.engine.answers.views import task_of
 from scheduler.rules.states import FAILED, LOST, SUCCEEDED
+from scheduler.rules.task.log_lines import LONGEST_LINE, MOST_LINES
 from scheduler.store.tables import Base, LogChunk
 from tests.journeys.service import Service
 from tests.waiting import wait_for

@@ -16,7 +16,7 @@ import redis
 from scheduler.broker import keys
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
-from scheduler.engine.doctor import broken_invariants
+from scheduler.engine.check.doctor import broken_invariants
 from scheduler.rules.states import SUCCEEDED
 from tests.journeys.history import history_of, is_over
 from tests.journeys.service import Service

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, sync_playwright
 from scheduler.notify.alert_html import alert_html
 from tests.browser import FLAGS, MISSING, find_chromium
 from tests.notify.test_mails_in_browser import digest_page
-from tests.rules.alert_samples import SAID
+from tests.rules.mail.alert_samples import SAID
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 GAP = 16  # pixels between two pictures side by side

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from scheduler.notify.alert_html import alert_html
-from scheduler.rules import alerts
-from tests.rules.alert_samples import CLOSE_MONTH, SAID, said, with_details
+from scheduler.rules.mail import alerts
+from tests.rules.mail.alert_samples import CLOSE_MONTH, SAID, said, with_details
 
 
 @pytest.mark.parametrize("name", SAID)

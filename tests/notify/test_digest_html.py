@@ -12,8 +12,8 @@ from PIL import Image
 
 from scheduler.notify.digest_html import digest_html
 from scheduler.notify.digest_pictures import SCALE, digest_pictures
-from scheduler.rules.digest import Bar, Failing, digest_of
-from tests.rules.digest_samples import FRIDAY, MIXED, ONLY_MISSED, SITUATIONS, facts
+from scheduler.rules.mail.digest import Bar, Failing, digest_of
+from tests.rules.mail.digest_samples import FRIDAY, MIXED, ONLY_MISSED, SITUATIONS, facts
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)

@@ -11,10 +11,10 @@ import pytest
 from scheduler.notify.alert_html import alert_html
 from scheduler.notify.digest_html import digest_html
 from scheduler.notify.digest_pictures import Picture, digest_pictures
-from scheduler.rules.digest import digest_of
+from scheduler.rules.mail.digest import digest_of
 from tests.browser import OpenPage, faint_texts, overflow
-from tests.rules.alert_samples import SAID
-from tests.rules.digest_samples import SITUATIONS
+from tests.rules.mail.alert_samples import SAID
+from tests.rules.mail.digest_samples import SITUATIONS
 
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SHEET = "(one => [getComputedStyle(one).backgroundColor, one.offsetWidth])(document.querySelector('.sheet'))"

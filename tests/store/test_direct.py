@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 
 from scheduler.clock import utc_now
 from scheduler.errors import DatabaseAway
-from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.states import FAILED, PLANNED, QUEUED, RUNNING, SUCCEEDED
+from scheduler.rules.task.policy import TaskPolicy
 from scheduler.store import database as database_module
 from scheduler.store import tasks
 from scheduler.store.database import Database

@@ -15,8 +15,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from scheduler.clock import utc_now
-from scheduler.rules.jobs import WaitingJob
-from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.states import (
     CANCELLED,
     FAILED,
@@ -33,6 +31,8 @@ from scheduler.rules.states import (
     SUCCEEDED,
     UNFINISHED,
 )
+from scheduler.rules.task.jobs import WaitingJob
+from scheduler.rules.task.policy import TaskPolicy
 from scheduler.store import schedules, tasks
 from scheduler.store.database import Database
 from scheduler.store.tables import Attempt, Gap, LogChunk, Task

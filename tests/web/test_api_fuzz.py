@@ -20,7 +20,7 @@ from schemathesis.core.failures import FailureGroup
 
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
-from scheduler.engine.invariants import INVARIANTS
+from scheduler.engine.check.invariants import INVARIANTS
 from scheduler.rules.roles import ROLES, reaches
 from scheduler.rules.spec import Every
 from scheduler.rules.states import FINAL, PLANNED, QUEUED, STATES

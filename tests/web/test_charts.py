@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from scheduler.engine.page_day import Day, Lane, LaneMark, Span, clock_changes, span_of
+from scheduler.engine.page.day import Day, Lane, LaneMark, Span, clock_changes, span_of
 from scheduler.rules.states import STATES
 from scheduler.web.charts import (
     Bar,

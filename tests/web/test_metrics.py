@@ -16,8 +16,8 @@ from starlette.testclient import TestClient
 
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
-from scheduler.engine import metrics as engine_metrics
-from scheduler.engine.metrics import OTHERS
+from scheduler.engine.answers import metrics as engine_metrics
+from scheduler.engine.answers.metrics import OTHERS
 from scheduler.errors import DatabaseAway
 from scheduler.store import parts
 from scheduler.store.database import Database

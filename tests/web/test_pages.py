@@ -13,11 +13,11 @@ from sqlalchemy import insert
 from starlette.testclient import TestClient
 
 from scheduler.broker.waiting_room import WaitingRoom
-from scheduler.engine.apply import apply
-from scheduler.engine.artifacts import keep_files, record
+from scheduler.engine.file.apply import apply
+from scheduler.engine.work.artifacts import keep_files, record
 from scheduler.result_kinds import File
-from scheduler.rules.policy import TaskPolicy
 from scheduler.rules.states import FAILED, QUEUED, RUNNING, SUCCEEDED
+from scheduler.rules.task.policy import TaskPolicy
 from scheduler.settings import Settings
 from scheduler.store import tasks
 from scheduler.store.database import Database

@@ -15,7 +15,7 @@ from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import iso, utc_now
 from scheduler.store.database import Database
 from tests.builders import HOUR, MINUTE, a_revision, a_schedule, a_spec, a_task
-from tests.engine.test_page_now import all_parts, tick
+from tests.engine.page.test_now import all_parts, tick
 from tests.web.people import add_users, bearer
 from tests.web.serving import a_client
 

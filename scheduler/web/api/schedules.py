@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
 from scheduler.engine.actions import SCHEDULE, Actions
-from scheduler.engine.api_views import coming, schedule_named, schedules_after
+from scheduler.engine.answers.api_views import coming, schedule_named, schedules_after
 from scheduler.engine.backfill import Backfills
 from scheduler.web.api import told
 from scheduler.web.api.asking import OperatorAsks

@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import APIRouter
 
 from scheduler.clock import utc_now
-from scheduler.engine.api_views import audit_page, proposed, told_difference
-from scheduler.engine.changes import difference, revision, revisions
-from scheduler.engine.status import status_of
+from scheduler.engine.answers.api_views import audit_page, proposed, told_difference
+from scheduler.engine.answers.status import status_of
+from scheduler.engine.file.changes import difference, revision, revisions
 from scheduler.errors import Fault, FileFaults
 from scheduler.web.api import told
 from scheduler.web.api.values import FileBody, ListAsked, RevisionNumber, RevisionsAsked

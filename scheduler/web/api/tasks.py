@@ -11,9 +11,9 @@ from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
 from scheduler.engine.actions import FUNCTION, Actions
-from scheduler.engine.page_task import KeptFile, kept_file, log_since
-from scheduler.engine.page_tasks import TaskFilter, place_of, tasks_page
-from scheduler.engine.views import task_of
+from scheduler.engine.answers.views import task_of
+from scheduler.engine.page.task import KeptFile, kept_file, log_since
+from scheduler.engine.page.tasks import TaskFilter, place_of, tasks_page
 from scheduler.rules.states import FINAL
 from scheduler.web.api import told
 from scheduler.web.api.asking import OperatorAsks

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from scheduler.clock import parse_iso
-from scheduler.rules.storable import why_unstorable
+from scheduler.rules.task.storable import why_unstorable
 
 LARGEST_ID = 2**63 - 1
 LARGEST_REVISION = 2**31 - 1

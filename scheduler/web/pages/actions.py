@@ -19,12 +19,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from scheduler.clock import utc_now
 from scheduler.engine.actions import Actions
 from scheduler.engine.backfill import MOST, Backfilled, Backfills
-from scheduler.engine.page_schedule import runnable
+from scheduler.engine.page.schedule import runnable
 from scheduler.errors import NotFound, Refused, WrongUsage
-from scheduler.rules.argument_forms import argument_fields, read_form
-from scheduler.rules.moments import zone_named
 from scheduler.rules.states import RUNNING
-from scheduler.rules.typed_moments import typed_moment
+from scheduler.rules.task.argument_forms import argument_fields, read_form
+from scheduler.rules.times.moments import zone_named
+from scheduler.rules.times.typed_moments import typed_moment
 from scheduler.web.callers import Caller, Operator
 from scheduler.web.here import backends_of, catalogue_of
 from scheduler.web.telling import see_other, told_page

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse
 
-from scheduler.engine.page_audit import audit_page
+from scheduler.engine.page.audit import audit_page
 from scheduler.web.callers import Admin
 from scheduler.web.here import BackendsHere
 from scheduler.web.telling import told_page

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse
 
 from scheduler.engine.backends import Backends
-from scheduler.engine.page_day import DAY, Day, day_of
-from scheduler.engine.page_frame import service_zone
+from scheduler.engine.page.day import DAY, Day, day_of
+from scheduler.engine.page.frame import service_zone
 from scheduler.rules.states import CANCELLED, FAILED, LOST, MISSED, PLANNED, RUNNING, SKIPPED, SUCCEEDED
 from scheduler.web.callers import Viewer
 from scheduler.web.charts import day_picture, legend

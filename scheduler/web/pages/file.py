@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, PlainTextResponse
 
-from scheduler.engine.changes import revision as revision_of
-from scheduler.engine.changes import revisions as revisions_of
-from scheduler.engine.page_file import SHOWN_LETTERS, on_disk, text_diff, text_of
+from scheduler.engine.file.changes import revision as revision_of
+from scheduler.engine.file.changes import revisions as revisions_of
+from scheduler.engine.page.file import SHOWN_LETTERS, on_disk, text_diff, text_of
 from scheduler.web.callers import OPERATOR, Operator, Viewer
 from scheduler.web.here import BackendsHere, CatalogueHere, SettingsHere
 from scheduler.web.telling import told_page

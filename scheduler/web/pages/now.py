@@ -9,8 +9,8 @@ from starlette.responses import HTMLResponse, StreamingResponse
 
 from scheduler.clock import parse_iso
 from scheduler.engine.backends import Backends
-from scheduler.engine.page_frame import service_zone
-from scheduler.engine.page_now import now_of
+from scheduler.engine.page.frame import service_zone
+from scheduler.engine.page.now import now_of
 from scheduler.web.callers import OPERATOR, Viewer, caller_of
 from scheduler.web.events import Regions, stream
 from scheduler.web.templating import page, regions

@@ -11,15 +11,15 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import HTMLResponse
 
 from scheduler.clock import utc_now
+from scheduler.engine.answers.explain import Explanation, explain
 from scheduler.engine.backends import Backends
-from scheduler.engine.explain import Explanation, explain
-from scheduler.engine.page_schedule import Calendar, SchedulePage, calendar, ledger, schedule_page, settings_in_force
-from scheduler.engine.page_schedules import SHOWN, Outcome, ScheduleRow, schedules_page
+from scheduler.engine.page.schedule import Calendar, SchedulePage, calendar, ledger, schedule_page, settings_in_force
+from scheduler.engine.page.schedules import SHOWN, Outcome, ScheduleRow, schedules_page
 from scheduler.errors import WrongUsage
 from scheduler.rules.brief import brief
-from scheduler.rules.moments import zone_named
 from scheduler.rules.states import CANCELLED, FAILED, LOST, MISSED, SKIPPED, SUCCEEDED
-from scheduler.rules.typed_moments import typed_moment
+from scheduler.rules.times.moments import zone_named
+from scheduler.rules.times.typed_moments import typed_moment
 from scheduler.web.callers import Viewer
 from scheduler.web.charts import Bar, DayTally, Mark, duration_bars, heat_map, legend, strip
 from scheduler.web.here import BackendsHere, CatalogueHere

@@ -12,9 +12,10 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, StreamingResponse
 
 from scheduler.clock import parse_iso, utc_now
+from scheduler.engine.answers.views import task_of, zone_of
 from scheduler.engine.backends import Backends
-from scheduler.engine.page_frame import service_zone
-from scheduler.engine.page_task import (
+from scheduler.engine.page.frame import service_zone
+from scheduler.engine.page.task import (
     NO_MEDIA,
     KeptFile,
     is_picture,
@@ -26,17 +27,16 @@ from scheduler.engine.page_task import (
     shown_result,
     why_it_waits,
 )
-from scheduler.engine.page_tasks import TaskFilter, place_of, tasks_page
-from scheduler.engine.views import task_of, zone_of
+from scheduler.engine.page.tasks import TaskFilter, place_of, tasks_page
 from scheduler.errors import NotFound, WrongUsage
-from scheduler.rules.moments import zone_named
-from scheduler.rules.pace import pace_of
 from scheduler.rules.pretty_json import pretty
-from scheduler.rules.results import HTML
 from scheduler.rules.states import FINAL, KINDS, STATES
-from scheduler.rules.task_words import origin_in_words, size_in_words
-from scheduler.rules.timeline import timeline_of
-from scheduler.rules.typed_moments import typed_moment
+from scheduler.rules.task.pace import pace_of
+from scheduler.rules.task.results import HTML
+from scheduler.rules.task.task_words import origin_in_words, size_in_words
+from scheduler.rules.task.timeline import timeline_of
+from scheduler.rules.times.moments import zone_named
+from scheduler.rules.times.typed_moments import typed_moment
 from scheduler.settings import Settings
 from scheduler.web.callers import OPERATOR, Caller, Viewer, caller_of
 from scheduler.web.events import Regions, stream

@@ -7,8 +7,8 @@ from starlette.responses import HTMLResponse, StreamingResponse
 
 from scheduler.clock import parse_iso
 from scheduler.engine.backends import Backends
-from scheduler.engine.page_frame import service_zone
-from scheduler.engine.page_workers import workers_of
+from scheduler.engine.page.frame import service_zone
+from scheduler.engine.page.workers import workers_of
 from scheduler.web.callers import Viewer, caller_of
 from scheduler.web.events import Regions, stream
 from scheduler.web.templating import page, regions

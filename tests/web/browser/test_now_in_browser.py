@@ -19,7 +19,7 @@ from scheduler.store.tables import Part, Schedule, Task
 from scheduler.web.events import BEAT_EVERY, CHECK_EVERY
 from tests.browser import OpenPage, faint_texts, overflow
 from tests.builders import HOUR, MINUTE, a_revision, a_schedule, a_spec, a_task
-from tests.engine.test_page_now import all_parts, tick
+from tests.engine.page.test_now import all_parts, tick
 from tests.proxy import PASS, SWALLOW, Proxy
 from tests.waiting import wait_for
 from tests.web.browser.site import Site

@@ -13,7 +13,7 @@ from playwright.sync_api import Dialog, Page, expect
 from sqlalchemy import select, update
 
 from scheduler.clock import utc_now
-from scheduler.engine.artifacts import keep_files, record
+from scheduler.engine.work.artifacts import keep_files, record
 from scheduler.result_kinds import File
 from scheduler.rules.askers import Asker
 from scheduler.rules.states import FAILED, MISSED, QUEUED, RETRYING, RUNNING, SKIPPED, SUCCEEDED

@@ -1,0 +1,1 @@
+"""How an edit of the schedule file comes into force."""

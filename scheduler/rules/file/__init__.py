@@ -1,0 +1,1 @@
+"""The schedule file: from text to a Book, with all its faults at once; and what an edit would change."""

@@ -1,0 +1,1 @@
+"""What is told to people: digests, alerts, and the messages they become."""

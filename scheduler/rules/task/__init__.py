@@ -1,0 +1,1 @@
+"""What becomes of a task: its arguments, policies, attempts, result and log."""

@@ -1,0 +1,1 @@
+"""When schedules fire: triggers, calendars, clock changes, and which rows the fire times become."""
