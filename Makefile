@@ -13,7 +13,7 @@ run: $(VENV)/.installed  ## set up, then run everything: make run ARGS="--durati
 	@exec $(BIN)/scheduler up $(ARGS)
 
 test: $(VENV)/.installed-dev  ## set up, then run the whole test suite: make test ARGS="-k planner"
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 torture: $(VENV)/.installed-dev  ## break everything at random and judge it: make torture ARGS="--minutes 10 --seed 1"
 	@$(BIN)/python -m tests.torture $(ARGS)

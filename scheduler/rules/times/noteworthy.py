@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from itertools import islice
 
 from scheduler.rules.spec import Once, ScheduleSpec, When
 from scheduler.rules.times.calendars import blackout_at
 from scheduler.rules.times.fire_times import dst_note, fire_times
 from scheduler.rules.times.moments import zone_named
 
+SELDOM = 4  # times in the span
 WORKING_DAYS = 5  # Monday to Friday; that a calendar leaves a weekend out surprises nobody
 
 
@@ -24,10 +26,15 @@ def worth_a_word(
         why.append("one-off")
     elif not has_run:
         why.append("its first run")
-    if spec.kind == "long":
+    if spec.kind == "long" and not _is_often(spec, after, until):
         why.append("long")
     why.extend(filter(None, (blackout_note(spec, fire_time), dst_note(spec, fire_time))))
     return (fire_time, ", ".join(why)) if why else None
+
+
+def _is_often(spec: ScheduleSpec, after: dt.datetime, until: dt.datetime) -> bool:
+    """Whether it fires more than SELDOM times: then its next run is no news."""
+    return next(islice(fire_times(spec, after, until), SELDOM, None), None) is not None
 
 
 def blackout_note(spec: ScheduleSpec, fire_time: dt.datetime) -> str:

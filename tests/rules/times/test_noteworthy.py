@@ -50,6 +50,10 @@ def told(spec: ScheduleSpec, after: dt.datetime = THURSDAY, *, has_run: bool = T
             id="in a blackout",
         ),
         pytest.param(a_spec(when=(Every(every=dt.timedelta(hours=1)),)), None, id="often"),
+        pytest.param(a_spec(when=(Every(every=dt.timedelta(hours=1)),), kind="long"), None, id="long, but often"),
+        pytest.param(
+            a_spec(when=(Every(every=dt.timedelta(hours=8)),), kind="long"), "24 16:00 long", id="three times a day"
+        ),
     ],
 )
 def test_what_is_not_as_on_other_days_is_told(spec: ScheduleSpec, words: str | None) -> None:
