@@ -20,19 +20,8 @@ from starlette.responses import HTMLResponse
 import scheduler
 from scheduler.clock import iso, parse_iso, utc_now
 from scheduler.engine.page.frame import service_zone
+from scheduler.rules import states
 from scheduler.rules.brief import brief
-from scheduler.rules.states import (
-    CANCELLED,
-    FAILED,
-    LOST,
-    MISSED,
-    PLANNED,
-    QUEUED,
-    RETRYING,
-    RUNNING,
-    SKIPPED,
-    SUCCEEDED,
-)
 from scheduler.rules.times.moments import zone_named
 from scheduler.settings import Settings
 from scheduler.web.below import outer
@@ -43,16 +32,16 @@ Moment = dt.datetime | str  # a text is ISO 8601, as the engine's answers have i
 
 # Each state's sign stands before its word, so that none is told by colour alone.
 SIGNS = {
-    PLANNED: "○",
-    QUEUED: "◔",
-    RUNNING: "▶",
-    RETRYING: "↻",
-    SUCCEEDED: "✓",
-    FAILED: "✗",
-    SKIPPED: "–",
-    MISSED: "!",
-    CANCELLED: "⊘",
-    LOST: "?",
+    states.PLANNED: "○",
+    states.QUEUED: "◔",
+    states.RUNNING: "▶",
+    states.RETRYING: "↻",
+    states.SUCCEEDED: "✓",
+    states.FAILED: "✗",
+    states.SKIPPED: "–",
+    states.MISSED: "!",
+    states.CANCELLED: "⊘",
+    states.LOST: "?",
     # of schedules and of parts
     "active": "✓",
     "paused": "‖",

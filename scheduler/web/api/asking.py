@@ -6,18 +6,19 @@ The answer is kept in the transaction that does what was asked, so that a crash 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from starlette.responses import JSONResponse, Response
 
+from scheduler.engine.actions import Actions
 from scheduler.errors import Refused
 from scheduler.rules.askers import Asker, Once
 from scheduler.store import audit
-from scheduler.web.api.values import IdempotencyKey
+from scheduler.web.api.values import IdempotencyKey, RunBody
 from scheduler.web.callers import Operator
-from scheduler.web.here import backends_of
+from scheduler.web.here import BackendsHere, CatalogueHere, backends_of
 
 REPEATED = "Idempotency-Replayed"
 
@@ -53,6 +54,24 @@ def asker_of(
 
 
 OperatorAsks = Annotated[Asker, Depends(asker_of)]
+
+
+@dataclass(frozen=True)
+class RunsNow:
+    """A dependency: how a schedule, or a task function, is run now."""
+
+    asker: OperatorAsks
+    backends: BackendsHere
+    catalogue: CatalogueHere
+
+    def run(self, name: str, body: RunBody | None, what: str) -> dict[str, Any]:
+        """The task that was made, as told.Asked has it."""
+        actions = Actions(self.backends.database, self.backends.room, self.asker)
+        asked = actions.run(name, body.args if body else {}, self.catalogue, "api", what=what)
+        return {"id": asked.task_id, "warnings": asked.warnings}
+
+
+OperatorRuns = Annotated[RunsNow, Depends()]
 
 
 def on_repeated(request: Request, error: Exception) -> Response:

@@ -11,7 +11,7 @@ from scheduler.engine.actions import SCHEDULE, Actions
 from scheduler.engine.answers.api_views import coming, schedule_named, schedules_after
 from scheduler.engine.backfill import Backfills
 from scheduler.web.api import told
-from scheduler.web.api.asking import OperatorAsks
+from scheduler.web.api.asking import OperatorAsks, OperatorRuns
 from scheduler.web.api.values import (
     BackfillBody,
     NextAsked,
@@ -22,7 +22,7 @@ from scheduler.web.api.values import (
     SchedulesAsked,
 )
 from scheduler.web.callers import Viewer
-from scheduler.web.here import BackendsHere, CatalogueHere
+from scheduler.web.here import BackendsHere
 
 router = APIRouter(prefix="/schedules", tags=["schedules"])
 
@@ -47,17 +47,9 @@ def next_fire_times(caller: Viewer, backends: BackendsHere, name: ScheduleName, 
 
 
 @router.post("/{name}/run", response_model=told.Asked, status_code=201)
-def run_schedule(
-    asker: OperatorAsks,
-    backends: BackendsHere,
-    catalogue: CatalogueHere,
-    name: ScheduleName,
-    body: RunBody | None = None,
-) -> Any:
+def run_schedule(now: OperatorRuns, name: ScheduleName, body: RunBody | None = None) -> Any:
     """Run it once, now, as a new task."""
-    actions = Actions(backends.database, backends.room, asker)
-    asked = actions.run(name, body.args if body else {}, catalogue, "api", what=SCHEDULE)
-    return {"id": asked.task_id, "warnings": asked.warnings}
+    return now.run(name, body, SCHEDULE)
 
 
 @router.post("/{name}/pause", response_model=told.Held)

@@ -16,7 +16,7 @@ from scheduler.engine.page.task import KeptFile, kept_file, log_since
 from scheduler.engine.page.tasks import TaskFilter, place_of, tasks_page
 from scheduler.rules.states import FINAL
 from scheduler.web.api import told
-from scheduler.web.api.asking import OperatorAsks
+from scheduler.web.api.asking import OperatorAsks, OperatorRuns
 from scheduler.web.api.values import ArtifactId, FunctionName, LogAsked, NothingBody, RunBody, TaskId, TasksAsked
 from scheduler.web.callers import Viewer
 from scheduler.web.here import BackendsHere, CatalogueHere, SettingsHere
@@ -92,17 +92,9 @@ def list_functions(caller: Viewer, catalogue: CatalogueHere) -> Any:
 
 
 @router.post("/functions/{name}/run", response_model=told.Asked, status_code=201)
-def run_function(
-    asker: OperatorAsks,
-    backends: BackendsHere,
-    catalogue: CatalogueHere,
-    name: FunctionName,
-    body: RunBody | None = None,
-) -> Any:
+def run_function(now: OperatorRuns, name: FunctionName, body: RunBody | None = None) -> Any:
     """Run a task function once, now, as a new task."""
-    actions = Actions(backends.database, backends.room, asker)
-    asked = actions.run(name, body.args if body else {}, catalogue, "api", what=FUNCTION)
-    return {"id": asked.task_id, "warnings": asked.warnings}
+    return now.run(name, body, FUNCTION)
 
 
 def _blocks(file: KeptFile, stack: ExitStack) -> Iterator[bytes]:
