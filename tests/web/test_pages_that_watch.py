@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
@@ -14,6 +16,7 @@ from starlette.testclient import TestClient
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import iso, utc_now
 from scheduler.store.database import Database
+from scheduler.store.mail_tables import Alert
 from tests.builders import HOUR, MINUTE, a_revision, a_schedule, a_spec, a_task
 from tests.engine.page.test_now import all_parts, tick
 from tests.web.people import add_users, bearer
@@ -80,6 +83,24 @@ def test_now_tells_what_is_wrong_first_then_what_goes_on_and_what_comes(database
     places = [words.find(text) for text in order]
     assert -1 not in places, dict(zip(order, places, strict=True))
     assert places == sorted(places)
+
+
+def test_now_tells_what_only_an_alert_knows_and_who_was_told(database: Database, client: TestClient) -> None:
+    moment = dt.datetime(2026, 11, 24, 7, tzinfo=dt.UTC)
+    plain: dict[str, Any] = {"opened_at": moment, "last_at": moment, "told_at": moment}
+    late = {"schedule": "close-month", "why": "not done by 08:00: running", "told": ["ops", "finance"]}
+    nobody = {"name": "keeper on a", "why": "has not ticked", "told": []}
+    with database.write() as session:
+        all_parts(session)
+        session.add(Alert(subject="schedule:1:late", event="late", details=late, **plain))
+        session.add(Alert(subject="keeper:silent_part", event="silent_part", details=nobody, **plain))
+
+    words = words_of(client.get("/").text)
+
+    assert "Not all is well: 0 schedules, 1 not done in time;" in words
+    assert "Open alerts 2" in words
+    assert re.search(r"! late close-month since .{4,40} not done by 08:00: running told ops, finance", words)
+    assert re.search(r"! silent part keeper on a since .{4,40} has not ticked told to nobody", words)
 
 
 def test_now_is_green_only_when_all_is_well(database: Database, client: TestClient) -> None:

@@ -15,6 +15,7 @@ from scheduler.engine.answers.listing import unindexed
 from scheduler.errors import RedisAway
 from scheduler.rules.brief import brief
 from scheduler.rules.file import digests
+from scheduler.rules.mail import alerts
 from scheduler.rules.states import FAILED, KINDS, LOST, PLANNED, QUEUED, RETRYING, RUNNING, UNFINISHED
 from scheduler.store import outbox, parts, schedules
 from scheduler.store.database import Database
@@ -29,6 +30,13 @@ MAIL_STUCK_AFTER = dt.timedelta(minutes=15)  # of the oldest message; a server t
 SPAN = dt.timedelta(hours=24)  # of the counts
 MOST = 20  # of any list
 MOST_FAILURES = 500  # looked back through for the moment a schedule began to fail
+# What nothing else here would show, by the words of the verdict.
+ONLY_AN_ALERT = {
+    alerts.LATE: "not done in time",
+    alerts.TOO_LONG: "running too long",
+    alerts.TOO_FAST: "done too fast",
+    alerts.BROKEN_PROMISE: "of the promises broken",
+}
 SERVICE_DOWN = "is the service running? `scheduler up`"
 
 
@@ -186,8 +194,10 @@ def parked_schedules(session: Session) -> list[dict[str, Any]]:
 
 
 def open_alerts(session: Session) -> dict[str, Any]:
-    """How many alerts are open, and the newest of them."""
+    """How many alerts are open, of which events, and the newest of them."""
     is_open = Alert.state == OPEN
+    counted = select(Alert.event, func.count()).where(is_open).group_by(Alert.event).order_by(Alert.event)
+    events = {event: int(number) for event, number in session.execute(counted)}
     query = (
         select(Alert.event, Alert.opened_at, Alert.told_at, Alert.times, Alert.details)
         .where(is_open)
@@ -195,10 +205,12 @@ def open_alerts(session: Session) -> dict[str, Any]:
         .limit(MOST)
     )
     return {
-        "open": session.execute(select(func.count()).select_from(Alert).where(is_open)).scalar_one(),
+        "open": sum(events.values()),
+        "events": events,
         "newest": [
             {
                 "event": row.event,
+                "schedule": row.details.get("schedule"),
                 "about": row.details.get("schedule") or row.details.get("name") or "",
                 "since": iso(row.opened_at),
                 "told_at": iso(row.told_at),
@@ -431,6 +443,7 @@ def _problems(status: dict[str, Any], idle: list[str]) -> list[str]:
             (count["failing"], "failing"),
             (status["late_count"], "late"),
             (count["parked"], "parked"),
+            *((status["alerts"]["events"].get(event, 0), words) for event, words in ONLY_AN_ALERT.items()),
         )
         if number
     ]

@@ -27,6 +27,7 @@ from scheduler.engine.answers.status import (
 )
 from scheduler.engine.page.schedules import last_outcomes, usual_of
 from scheduler.rules.brief import brief
+from scheduler.rules.mail import alerts
 from scheduler.rules.spec import ScheduleSpec
 from scheduler.rules.states import MISSED, PLANNED
 from scheduler.rules.task.pace import pace_of
@@ -54,8 +55,17 @@ def now_of(database: Database, room: WaitingRoom | None, *, with_faults: bool = 
         told["coming"] = _coming(session, now)
     told["missed_count"] = sum(counts.get(MISSED, 0) for counts in told["counts"].values())
     told["queues"] = queues_of(told)
+    if not with_faults:
+        _hide_faults(told["alerts"]["newest"])
     told["troubles"] = troubles_of(told, with_faults)
     return told
+
+
+def _hide_faults(open_alerts: Sequence[Told]) -> None:
+    """The fault of a file quotes its line."""
+    for one in open_alerts:
+        if one["event"] == alerts.BAD_FILE:
+            one["why"] = ""
 
 
 # --- running --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from scheduler.web.templating import page, regions
 router = APIRouter(include_in_schema=False)
 
 PARTS = "now_parts.html.jinja"
-REGIONS = ("troubles", "verdict", "failing", "late", "missed", "running", "queues", "coming", "held", "ended")
+REGIONS = ("troubles", "verdict", "failing", "late", "missed", "alerts", "running", "queues", "coming", "held", "ended")
 
 
 @router.get("/")

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.broker.connection import connect
 from scheduler.broker.waiting_room import WaitingRoom
+from scheduler.clock import iso
 from scheduler.engine.answers.status import status_of
 from scheduler.rules.mail.messages import Letter, messages_to
 from scheduler.rules.spec import Contact, Retry
@@ -18,9 +19,9 @@ from scheduler.rules.states import FAILED, LOST, QUEUED, RETRYING, RUNNING, SKIP
 from scheduler.rules.task.policy import TaskPolicy
 from scheduler.store import outbox, parts, schedules
 from scheduler.store.database import Database
-from scheduler.store.mail_tables import OutboxMessage
+from scheduler.store.mail_tables import Alert, OutboxMessage
 from scheduler.store.tables import Part
-from tests.builders import a_revision, a_schedule, a_spec, a_task, at
+from tests.builders import MINUTE, a_revision, a_schedule, a_spec, a_task, at
 
 NOON = at("12:00")
 
@@ -280,6 +281,32 @@ def test_mail_that_waits_for_long_is_a_problem(database: Database, waited: dt.ti
         "oldest_seconds": waited.total_seconds(),
         "given_up": 0,
         "last_error": "the server is away",
+    }
+
+
+def test_what_only_an_alert_knows_is_a_problem_as_long_as_it_is_open(database: Database) -> None:
+    with database.write() as session:
+        a_service(session)
+        plain: dict[str, Any] = {"opened_at": NOON - MINUTE, "last_at": NOON}
+        late = {"schedule": "close-month", "why": "not done by 08:00", "told": ["ops"]}
+        session.add(Alert(subject="schedule:1:late", event="late", details=late, told_at=NOON, **plain))
+        over = {**plain, "state": "closed", "closed_at": NOON}
+        session.add(Alert(subject="schedule:2:too_long", event="too_long", details={}, **over))
+        session.add(Alert(subject="schedule:3:failed", event="failed", details={"schedule": "feed"}, **plain))
+
+    status = status_of(database, None)
+
+    assert status["problems"] == ["1 not done in time"]
+    assert (status["alerts"]["open"], status["alerts"]["events"]) == (2, {"failed": 1, "late": 1})
+    assert status["alerts"]["newest"][-1] == {
+        "event": "late",
+        "schedule": "close-month",
+        "about": "close-month",
+        "since": iso(NOON - MINUTE),
+        "told_at": iso(NOON),
+        "times": 1,
+        "why": "not done by 08:00",
+        "told": ["ops"],
     }
 
 
