@@ -1,4 +1,4 @@
-"""Draws the pictures of Day, Schedules and a schedule in docs/ anew: `python -m tests.web.draw_docs`."""
+"""Draws the pictures of the page in docs/ anew: `python -m tests.web.draw_docs`."""
 
 from __future__ import annotations
 
@@ -21,21 +21,28 @@ from scheduler.clock import utc_now
 from scheduler.engine.loops import Stop
 from scheduler.rules.spec import At, Blackout, Calendar, Window
 from scheduler.settings import Settings
+from scheduler.store import parts
 from scheduler.store.database import Database
+from scheduler.store.mail_tables import Alert
 from scheduler.store.migrate import migrate
-from scheduler.store.tables import Schedule
+from scheduler.store.tables import LogChunk, Schedule
 from scheduler.web.app import create_app
 from scheduler.web.server import serve
 from tests.browser import FLAGS, MISSING, find_chromium
 from tests.builders import HOUR, MINUTE, a_revision, a_schedule, a_spec, a_task
 from tests.notify.draw_docs import DOCS
+from tests.servers import start_redis
 from tests.web.serving import GivenBackends
 
 DAY = dt.timedelta(days=1)
-SHOTS = {
-    "page-day": ("/day", 800),
-    "page-schedules": ("/schedules", 1108),
-    "page-schedule": ("/schedules/nightly-report", 1150),
+SHOTS = {  # address, width, height, colours
+    "page-now": ("/", 1200, 1110, "light"),
+    "page-now-dark": ("/", 1200, 1110, "dark"),
+    "page-now-phone": ("/", 360, 1500, "light"),
+    "page-day": ("/day", 1180, 800, "light"),
+    "page-schedules": ("/schedules", 1180, 1108, "light"),
+    "page-schedule": ("/schedules/nightly-report", 1180, 1150, "light"),
+    "page-task": ("/tasks/TASK", 1180, 930, "light"),
 }
 LIKELY = random.Random(7)
 WORDS = {
@@ -55,27 +62,31 @@ def main() -> None:
         migrate(database)
         with database.write() as session:
             fill(session)
+            shown = under_way(session)
         stop = Stop()
         listening = socket.create_server(("127.0.0.1", 0))
         chosen = Settings(data=data, file=data / "schedules.yaml", database_url=database.url)
-        room = WaitingRoom(connect("redis://127.0.0.1:1/0"))  # none of these pages asks for it
-        app = create_app(chosen, GivenBackends(chosen, database, room), stop=stop)
-        serving = threading.Thread(target=serve, args=(app, listening, stop))
-        serving.start()
-        try:
-            draw(f"http://127.0.0.1:{listening.getsockname()[1]}", program)
-        finally:
-            stop.is_set = True
-            serving.join(20)
-            database.close()
+        with start_redis(data) as server:
+            room = WaitingRoom(connect(server.url))
+            app = create_app(chosen, GivenBackends(chosen, database, room), stop=stop)
+            serving = threading.Thread(target=serve, args=(app, listening, stop))
+            serving.start()
+            try:
+                draw(f"http://127.0.0.1:{listening.getsockname()[1]}", program, database, shown)
+            finally:
+                stop.is_set = True
+                serving.join(20)
+                database.close()
 
 
-def draw(site: str, program: str) -> None:
+def draw(site: str, program: str, database: Database, task_id: int) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
-        for name, (path, height) in SHOTS.items():
-            page = browser.new_page(viewport={"width": 1180, "height": height})
-            page.goto(site + path)
+        for name, (path, width, height, colours) in SHOTS.items():
+            with database.write() as session:
+                tick_all(session)
+            page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=colours)
+            page.goto(site + path.replace("TASK", str(task_id)))
             drawn = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
             drawn.save(DOCS / f"{name}.png", "PNG", optimize=True)  # fewer colours would turn amber into red
         browser.close()
@@ -110,7 +121,7 @@ def fill(session: Session) -> None:
             30 * MINUTE,
         ),
         "stock-sync": (schedule("stock-sync", 15 * MINUTE, tags=("shop",)), 15 * MINUTE),
-        "thumbnails": (schedule("thumbnails", 2 * HOUR, kind="long"), 2 * HOUR),
+        "thumbnails": (schedule("thumbnails", 2 * HOUR, kind="long", task="create_image_set"), 2 * HOUR),
     }
     for name, (of, every) in lanes.items():
         fired = today - HOUR  # midnight in Berlin
@@ -125,6 +136,49 @@ def fill(session: Session) -> None:
     for days in range(150, -1, -1):
         state = LIKELY.choices(("succeeded", "failed", "missed", "skipped"), (90, 4, 3, 3))[0]
         ended(session, nightly, today - days * DAY + 90 * MINUTE, state, dt.timedelta(seconds=LIKELY.uniform(20, 45)))
+
+
+def under_way(session: Session) -> int:
+    """What Now shows: what is late, missed, running, to come, and told; the id of a task that runs."""
+    now = utc_now()
+    found = {one.name: one for one in session.query(Schedule)}
+    a_task(session, schedule=found["stock-sync"], fire_time=now - 3 * MINUTE, state="queued")
+    ended(session, found["stock-sync"], now - 5 * HOUR, "missed", MINUTE)
+    for name, minutes in {"stock-sync": 2, "cleanup": 14, "invoice-export": 27, "thumbnails": 52}.items():
+        a_task(session, schedule=found[name], fire_time=now + minutes * MINUTE, state="planned")
+    plain: dict[str, Any] = {"event": "late", "opened_at": now - 40 * MINUTE, "last_at": now, "told_at": now - 39 * MINUTE}
+    why = "not done by 08:00: running, its fire time was 02:30"
+    details = {"schedule": "nightly-report", "why": why, "told": ["ops", "finance"]}
+    session.add(Alert(subject="schedule:late", details=details, **plain))
+    counted = {"done": 1200, "total": None, "message": "lines read"}
+    a_task(session, state="running", kind="adhoc", origin="manual", schedule=None, progress=counted, started_at=now)
+    started = now - 8 * MINUTE
+    running = a_task(
+        session,
+        schedule=found["thumbnails"],
+        task="create_image_set",
+        kind="long",
+        queue="long",
+        state="running",
+        idempotency_key=f"thumbnails@{started:%Y-%m-%dT%H:%M:%SZ}",
+        created_at=started - 2 * MINUTE,
+        fire_time=started,
+        queued_at=started + dt.timedelta(milliseconds=4),
+        started_at=started + dt.timedelta(milliseconds=9),
+        args={"source": "pictures/", "sizes": [128, 512, 1024]},
+        progress={"done": 412, "total": 1000, "message": "product pictures, 512 px", "at": started.isoformat()},
+    )
+    lines = "\n".join(f"{started + n * MINUTE:%H:%M:%S} INFO {n * 52} pictures done" for n in range(1, 8))
+    session.add(LogChunk(task_id=running.id, attempt=1, lines=lines, written_at=now))
+    return running.id
+
+
+def tick_all(session: Session) -> None:
+    for part in ("dispatcher", "keeper", "worker-scheduled", "worker-long", "worker-adhoc", "web"):
+        details: dict[str, Any] = {"planner": 0.2, "reconcile": 0.3} if part == "keeper" else {}
+        if part.startswith("worker-"):
+            details = {"queue": part.removeprefix("worker-")}
+        parts.tick(session, f"{part}@jobs-1:{part}", part, "jobs-1", 1, details)
 
 
 def ended(session: Session, schedule: Schedule, fired: dt.datetime, state: str, took: dt.timedelta) -> None:
