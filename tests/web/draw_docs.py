@@ -146,10 +146,10 @@ def under_way(session: Session) -> int:
     ended(session, found["stock-sync"], now - 5 * HOUR, "missed", MINUTE)
     for name, minutes in {"stock-sync": 2, "cleanup": 14, "invoice-export": 27, "thumbnails": 52}.items():
         a_task(session, schedule=found[name], fire_time=now + minutes * MINUTE, state="planned")
-    plain: dict[str, Any] = {"event": "late", "opened_at": now - 40 * MINUTE, "last_at": now, "told_at": now - 39 * MINUTE}
+    plain: dict[str, Any] = {"event": "late", "opened_at": now - 40 * MINUTE, "last_at": now}
     why = "not done by 08:00: running, its fire time was 02:30"
     details = {"schedule": "nightly-report", "why": why, "told": ["ops", "finance"]}
-    session.add(Alert(subject="schedule:late", details=details, **plain))
+    session.add(Alert(subject="schedule:late", details=details, told_at=now - 39 * MINUTE, **plain))
     counted = {"done": 1200, "total": None, "message": "lines read"}
     a_task(session, state="running", kind="adhoc", origin="manual", schedule=None, progress=counted, started_at=now)
     started = now - 8 * MINUTE
