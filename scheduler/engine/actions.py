@@ -195,7 +195,7 @@ class Actions:
             schedule = _schedule(session, name)
             now = schedules.now(session)
             if until is not None and until <= now:
-                raise WrongUsage(f"--until {until:%Y-%m-%d %H:%M} UTC is past")
+                raise WrongUsage(f"until {until:%Y-%m-%d %H:%M} UTC is past; give a moment to come, or none")
             jobs = hold(session, schedule, schedules.pause_fields(self.by, why, now, until), now)
             details = {"why": why, "until": iso(until)}
             answer = {"schedule": name, "paused": True}

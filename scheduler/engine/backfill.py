@@ -135,9 +135,9 @@ def _schedule(session: Session, name: str) -> Schedule:
 
 def _check_span(first: dt.datetime, last: dt.datetime, now: dt.datetime) -> None:
     if first > last:
-        raise WrongUsage(f"--from {iso(first)} is later than --to {iso(last)}; give the earlier one first")
+        raise WrongUsage(f"from {iso(first)} is later than to {iso(last)}; give the earlier one first")
     if last > now:
-        raise WrongUsage(f"--to {iso(last)} is not past yet; what is to come fires by itself")
+        raise WrongUsage(f"to {iso(last)} is not past yet; what is to come fires by itself")
 
 
 def _fire_times(name: str, spec: ScheduleSpec, first: dt.datetime, last: dt.datetime) -> list[dt.datetime]:
@@ -145,7 +145,7 @@ def _fire_times(name: str, spec: ScheduleSpec, first: dt.datetime, last: dt.date
     if len(found) > MOST:
         raise Refused(
             f'Schedule "{name}" has more than {MOST:,} fire times in that span; {MOST:,} may be asked for at once: '
-            f"begin with --to {iso(found[MOST - 1])}"
+            f"begin with a span to {iso(found[MOST - 1])}"
         )
     return found
 

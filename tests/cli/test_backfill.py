@@ -93,7 +93,7 @@ def test_faults_have_a_status_and_no_traceback(ask: Ask):
     no_moment = ask("backfill", "hourly", "--from", "yesterday", "--to", "2026-01-01")
 
     assert unknown == (1, "", 'There is no schedule "hurly"; `scheduler schedules` lists them\n')
-    assert ahead == (2, "", "--to 2199-01-01T00:00:00Z is not past yet; what is to come fires by itself\n")
+    assert ahead == (2, "", "to 2199-01-01T00:00:00Z is not past yet; what is to come fires by itself\n")
     assert many[0] == 1
-    assert many[2].endswith("1,000 may be asked for at once: begin with --to 2020-02-11T15:00:00Z\n")
+    assert many[2].endswith("1,000 may be asked for at once: begin with a span to 2020-02-11T15:00:00Z\n")
     assert no_moment[0] == 2

@@ -492,7 +492,7 @@ def test_a_pause_that_would_be_over_is_refused(database: Database, actions: Acti
     with pytest.raises(WrongUsage) as wrong:
         actions.pause("nightly", "", until=dt.datetime(2020, 1, 1, 8, tzinfo=dt.UTC))
 
-    assert str(wrong.value) == "--until 2020-01-01 08:00 UTC is past"
+    assert str(wrong.value) == "until 2020-01-01 08:00 UTC is past; give a moment to come, or none"
     assert pause_of(schedule(database)) is None
 
 

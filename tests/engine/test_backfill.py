@@ -182,14 +182,14 @@ def test_what_cannot_be_is_refused(database: Database, backfills: Backfills):
     tomorrow = at("00:00", "2999-01-01")
 
     assert refused(backfills, LAST, FIRST) == (
-        "--from 2026-11-02T04:00:00Z is later than --to 2026-11-02T01:00:00Z; give the earlier one first"
+        "from 2026-11-02T04:00:00Z is later than to 2026-11-02T01:00:00Z; give the earlier one first"
     )
     assert refused(backfills, FIRST, tomorrow) == (
-        "--to 2999-01-01T00:00:00Z is not past yet; what is to come fires by itself"
+        "to 2999-01-01T00:00:00Z is not past yet; what is to come fires by itself"
     )
     assert refused(backfills, FIRST - 1000 * HOUR, FIRST) == (
         'Schedule "hourly" has more than 1,000 fire times in that span; 1,000 may be asked for at once: '
-        "begin with --to 2026-11-02T00:00:00Z"
+        "begin with a span to 2026-11-02T00:00:00Z"
     )
     assert refused(backfills, name="hurly") == 'There is no schedule "hurly"; `scheduler schedules` lists them'
     assert refused(backfills, name="gone") == (

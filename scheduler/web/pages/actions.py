@@ -189,7 +189,7 @@ def pause(request: Request, caller: Operator, name: Name, form: Form) -> Respons
         try:
             _actions(request, caller).pause(name, why, moment)
         except WrongUsage as error:  # by the database's clock it is past
-            faults["until"] = _without_options(str(error))
+            faults["until"] = str(error)
     if faults:
         return _form_page(request, caller, "pause.html.jinja", name, form, faults, 422)
     told = "" if moment is None else f" until {moment.astimezone(zone):%a %Y-%m-%d %H:%M %Z}"
@@ -226,7 +226,7 @@ def backfill(request: Request, caller: Operator, name: Name, form: Form) -> Resp
     try:
         found = backfills.backfill(name, first, last, everything="all" in form, dry_run="do" not in form)
     except (WrongUsage, Refused) as error:
-        return _backfill_page(request, caller, name, form, {"": _without_options(str(error))}, status=422)
+        return _backfill_page(request, caller, name, form, {"": str(error)}, status=422)
     if not found.task_ids:
         return _backfill_page(request, caller, name, form, {}, found)
     number = len(found.task_ids)
@@ -244,11 +244,6 @@ def _backfill_page(
     status: int = 200,
 ) -> HTMLResponse:
     return _form_page(request, caller, "backfill.html.jinja", name, form, faults, status, counted=counted, most=MOST)
-
-
-def _without_options(message: str) -> str:
-    """The engine's words name options of the command line; here they are fields."""
-    return message.replace("--from", "from").replace("--to", "to").replace("--until", "until")
 
 
 # --- what they share ------------------------------------------------------------------------------------------------
