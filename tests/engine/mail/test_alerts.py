@@ -692,9 +692,11 @@ def test_the_status_lists_what_is_open(database: Database, alerts: Alerts) -> No
     alert = one_alert(database)
     assert status["alerts"] == {
         "open": 1,
+        "events": {"failed": 1},
         "newest": [
             {
                 "event": "failed",
+                "schedule": "nightly",
                 "about": "nightly",
                 "since": iso(alert.opened_at),
                 "told_at": iso(alert.told_at),
