@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import and_, select
@@ -186,18 +187,27 @@ def _queue(name: str, waiting: Told | None, workers: Sequence[Told]) -> Told:
 # --- what must not be overlooked ------------------------------------------------------------------------------------
 
 
-def troubles_of(status: Told, with_faults: bool) -> list[str]:
+@dataclass(frozen=True)
+class Banner:
+    """What must not be overlooked, and the page that tells more of it."""
+
+    text: str
+    page: str = ""
+
+
+def troubles_of(status: Told, with_faults: bool) -> list[Banner]:
     """A sentence for each thing that is wrong with the service itself, the worst first; [] when it is well."""
-    found = [*still_parts(status["parts"])]
+    found = [Banner(text, "/workers") for text in still_parts(status["parts"])]
     if status["redis"] is not None and not status["redis"]["answers"]:
-        found.append(f"{status['redis']['message']} Nothing new starts until it is back; nothing is lost.")
+        found.append(Banner(f"{status['redis']['message']} Nothing new starts until it is back; nothing is lost."))
     for one in status["files"]:
         why = one["message"] if with_faults else "it was refused" if one["refused"] else "another text is"
-        found.append(f"The schedule file is not in force: {why}")
+        found.append(Banner(f"The schedule file is not in force: {why}", "/file"))
     mail = status["outbox"]
     if (mail["oldest_seconds"] or 0) > MAIL_STUCK_AFTER.total_seconds():
         why = f": {mail['last_error']}" if mail["last_error"] else ""
-        found.append(f"Mail has been stuck for {_brief(mail['oldest_seconds'])}, {mail['waiting']} waiting{why}")
+        stuck = _brief(mail["oldest_seconds"])
+        found.append(Banner(f"Mail has been stuck for {stuck}, {mail['waiting']} waiting{why}"))
     return found
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.clock import iso, utc_now
 from scheduler.engine.page.frame import service_zone
-from scheduler.engine.page.now import now_of
+from scheduler.engine.page.now import Banner, now_of
 from scheduler.store import parts
 from scheduler.store.database import Database
 from scheduler.store.mail_tables import OutboxMessage
@@ -34,8 +34,7 @@ def all_parts(session: Session, **silent_for: dt.timedelta) -> None:
 def troubles(database: Database, arrange: Callable[[Session], None]) -> list[str]:
     with database.write() as session:
         arrange(session)
-    found: list[str] = now_of(database, None)["troubles"]
-    return found
+    return [one.text for one in now_of(database, None)["troubles"]]
 
 
 # --- running --------------------------------------------------------------------------------------------------------
@@ -220,8 +219,8 @@ def test_a_refused_file_and_mail_that_is_stuck_are_told(database: Database) -> N
         "The schedule file is not in force: schedules.yaml:4:18: minute 61 does not exist",
         "Mail has been stuck for 20 m, 1 waiting: connection refused",
     ]
-    assert now_of(database, None, with_faults=False)["troubles"][0] == (
-        "The schedule file is not in force: it was refused"
+    assert now_of(database, None, with_faults=False)["troubles"][0] == Banner(
+        "The schedule file is not in force: it was refused", "/file"
     )
 
 
