@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from pathlib import Path
 import redis
 from sqlalchemy import func, select
 
-from benchmarks.measuring import Verdicts, database_url, machine, percentile, resident_bytes, seconds_of
+from benchmarks.measuring import Verdicts, database_url, machine, percentile, resident_bytes, running, seconds_of
 from scheduler.broker.connection import connect
 from scheduler.broker.keys import JOB_PREFIX, job_id
 from scheduler.broker.private_server import private_url
@@ -97,19 +96,6 @@ def main() -> int:
     _judge(starts, verdicts)
     _show_memory(memory, verdicts)
     return verdicts.exit_status
-
-
-@contextmanager
-def running(folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """`scheduler up` in `folder`; ended at the end of the block, by its process id."""
-    with (folder / "up.log").open("wb") as log:
-        command = [sys.executable, "-m", "scheduler", "up"]
-        up = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            yield up
-        finally:
-            up.send_signal(signal.SIGTERM)
-            up.wait(30)
 
 
 def read_starts(database: Database, folder: Path, fires: int) -> list[Start]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,3 +151,26 @@ def resident_bytes(pid: int) -> tuple[int, int]:
         name, _, rest = line.partition(":")
         fields[name] = int(rest.split()[0]) * 1024
     return fields["Rss"], fields["Pss"]
+
+
+@contextmanager
+def running(folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """`scheduler up` in `folder`; ended at the end of the block, by its process id."""
+    with (folder / "up.log").open("wb") as log:
+        command = [sys.executable, "-m", "scheduler", "up"]
+        up = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            yield up
+        finally:
+            up.send_signal(signal.SIGTERM)
+            up.wait(30)
+
+
+def child_of(pid: int, word: str) -> int:
+    """The process that `pid` has started with this word in its command."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(path.read_text().rsplit(")", 1)[1].split()[1])
+            if parent == pid and word in (path.parent / "cmdline").read_text().split("\0"):
+                return int(path.parent.name)
+    raise RuntimeError(f"process {pid} has no child {word!r}")

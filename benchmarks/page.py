@@ -2,10 +2,11 @@
 second, in Chromium: whether the memory of its tab and of the web process stays flat.
 
     python -m benchmarks.page [--rows N] [--schedules N] [--rounds N] [--minutes N] [--fires N]
-                              [--only sqlite|postgresql]
+                              [--real] [--only sqlite|postgresql]
 
 The fires are rows that one process here writes and moves on (planned, running, succeeded), 200 of each a second: what
-the page has to follow is the same, and no worker competes with it for the machine.
+the page has to follow is the same, and no worker competes with it for the machine. With `--real` they are those of
+`scheduler up` itself, with that many schedules that fire each second.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import CDPSession, Page, sync_playwright
-from sqlalchemy import insert, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from benchmarks.measuring import Figures, Verdicts, database, database_url, machine, private_redis
+from benchmarks.measuring import Figures, Verdicts, child_of, database, database_url, machine, private_redis, running
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
 from scheduler.engine.backends import Backends
@@ -39,6 +40,7 @@ from scheduler.settings import Settings
 from scheduler.store import parts
 from scheduler.store.database import Database
 from scheduler.store.migrate import migrate
+from scheduler.store.schedules import now
 from scheduler.store.tables import Schedule, Task
 from scheduler.web.app import create_app
 from scheduler.web.limits import Limits
@@ -51,6 +53,15 @@ WITHIN_MS, LARGEST_KB = 200.0, 100.0
 GROWTH = 1.15  # of memory, from the first measurement, taken after a minute, to the last
 PARTS = ("dispatcher", "keeper", "worker-scheduled", "worker-long", "worker-adhoc")
 SECOND = dt.timedelta(seconds=1)
+ROOT = Path(__file__).parents[1]
+TASKS = """\
+from scheduler import task
+
+
+@task
+def nothing():
+    return None
+"""
 
 
 def main() -> int:
@@ -63,7 +74,9 @@ def main() -> int:
                 fill(opened, Shape(options.rows))
                 add_schedules(opened, options.schedules)
                 measure_pages(opened, WaitingRoom(client), options.rows, options.rounds, verdicts)
-    if options.minutes:
+    if options.minutes and options.real:
+        leave_open_beside_a_service(options.minutes, options.fires, verdicts)
+    elif options.minutes:
         with database_url("sqlite") as url:
             opened = Database(url)
             migrate(opened)
@@ -179,6 +192,41 @@ def leave_open(opened: Database, minutes: float, fires: int, verdicts: Verdicts)
         finally:
             stop.set()
             firing.join()
+
+
+def leave_open_beside_a_service(minutes: float, fires: int, verdicts: Verdicts) -> None:
+    """The whole of it in one place: planner, dispatcher, workers and web part of `scheduler up`, on SQLite."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="rq-bench-") as name:
+        folder = Path(name)
+        _write_project(folder, fires)
+        ours = ("SCHEDULER_", "REDIS_", "DATABASE_")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+        environment |= {"PYTHONPATH": str(ROOT), "SCHEDULER_TASK_PACKAGES": "doing", "SCHEDULER_WEB_PORT": str(port)}
+        environment["SCHEDULER_LOG_LEVEL"] = "WARNING"
+        with running(folder, environment) as up:
+            _answering(up, port)
+            web = _Web(f"http://127.0.0.1:{port}", child_of(up.pid, "web"))
+            _watch(web, minutes, fires, verdicts)
+            done = _done_in_the_last_minute(folder)
+            verdicts.at_least("runs that succeeded in the last minute, a second", done / 60, 0.95 * fires, "")
+
+
+def _done_in_the_last_minute(folder: Path) -> int:
+    database = Database(f"sqlite:///{folder}/var/scheduler.db")
+    with database.read() as session:
+        since = now(session) - MINUTE
+        query = select(func.count()).where(Task.finished_at > since, Task.state == "succeeded")
+        done: int = session.execute(query).scalar_one()
+    database.close()
+    return done
+
+
+def _write_project(folder: Path, fires: int) -> None:
+    lines = [f"  every-second-{n:03}: {{task: nothing, when: {{every: 1s}}, spread: 1s}}\n" for n in range(fires)]
+    (folder / "schedules.yaml").write_text("version: 1\ntimezone: Etc/UTC\nschedules:\n" + "".join(lines))
+    (folder / "doing").mkdir()
+    (folder / "doing" / "__init__.py").write_text(TASKS)
 
 
 def _watch(web: _Web, minutes: float, fires: int, verdicts: Verdicts) -> None:
@@ -314,6 +362,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="0: leave these out")
     parser.add_argument("--minutes", type=float, default=10, help="0: leave the open page out")
     parser.add_argument("--fires", type=int, default=200)
+    parser.add_argument("--real", action="store_true", help="fires of a whole service")
     parser.add_argument("--only", choices=("sqlite", "postgresql"))
     return parser.parse_args()
 
