@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -166,6 +167,30 @@ def test_a_frozen_process_may_go_on_for_a_second_after_it_wakes() -> None:
 
     assert judge(replace(frozen, woken=[after(12.5)])) == []
     assert [finding.kind for finding in judge(replace(frozen, woken=[after(11.5)]))] == ["zombie"]
+
+
+def begun_again(history: History, seconds: float = 12) -> History:
+    """Task 1, whose attempt 1 begins at 10.1, is begun as attempt 1 once more."""
+    return with_line(history, Line("start", 1, 1, after(seconds)))
+
+
+@pytest.mark.parametrize(
+    ("plan", "crashes", "condemned"),
+    [
+        pytest.param({"may_overlap": True}, [10.5], [], id="near a crash"),
+        pytest.param({"may_overlap": True}, [], ["doubled"], id="without a crash"),
+        pytest.param({"may_overlap": True}, [11.5], ["doubled"], id="long before it"),
+        pytest.param({"may_overlap": True, "at_most_once": True}, [10.5], ["doubled"], id="at most once"),
+        pytest.param({}, [10.5], ["doubled"], id="in a lane"),
+    ],
+)
+def test_a_claim_may_be_taken_back_by_a_crash_where_that_breaks_no_promise(
+    plan: dict[str, Any], crashes: list[float], condemned: list[str]
+) -> None:
+    history = with_plan(begun_again(a_history()), **plan)
+    history = replace(history, crashes=[after(seconds) for seconds in crashes])
+
+    assert [finding.kind for finding in judge(history)] == condemned
 
 
 def test_cron_is_judged_by_the_slow_oracle() -> None:

@@ -74,6 +74,7 @@ class Torture:
         self.chance = chance
         self.done: Counter[str] = Counter()
         self.woken: list[dt.datetime] = []
+        self.crashes: list[dt.datetime] = []
 
     def go_on(self, seconds: float) -> None:
         """Break one thing after the other."""
@@ -122,7 +123,10 @@ class Torture:
 
     def _sql_itself(self) -> None:
         faults = [one for one in sql_faults.FAULTS if self.admin.is_durable or one is not sql_faults.crashed]
-        self._suffer("sql", self.chance.choice([*faults, sql_faults.letting_nobody_in]), self.admin)
+        fault = self.chance.choice([*faults, sql_faults.letting_nobody_in])
+        if fault is sql_faults.crashed:
+            self.crashes.append(utc_now())
+        self._suffer("sql", fault, self.admin)
 
     def _suffer(self, name: str, fault: Callable[[Any], Any], server: object) -> None:
         seconds = self.chance.uniform(0.5, 5)
@@ -172,7 +176,10 @@ def torture(seconds: float, seed: int, folder: Path, postgres: PostgresServer) -
             host.stop(seconds=30)
         history = history_of(hosts[0], PLANS, over_at, faults=[(began_at, over_at)])
         log.info("Ends: %s", dict(Counter((row.schedule, row.state) for row in history.rows)))
-        found += [f"{finding.kind}: {finding.what}" for finding in judge(replace(history, woken=tormentor.woken))]
+        found += [
+            f"{finding.kind}: {finding.what}"
+            for finding in judge(replace(history, woken=tormentor.woken, crashes=tormentor.crashes))
+        ]
         if not tormentor.done:
             found.append("empty: nothing was broken")
     postgres.drop(url)
