@@ -4,7 +4,10 @@ One third each of `every`, `at` and crontab lines, in three zones. On SQLite and
 applying it, planning (the rows in SQL), registering (the sorted set in Redis); then the unchanged file once more, then
 with one line edited.
 
-    python -m benchmarks.planning [--schedules N] [--rounds N]
+And what a standstill leaves: 300 schedules that each missed 1,000 fire times, all of which are written down; of every
+second schedule all are caught up, and so registered too. With the processor time of the planner itself.
+
+    python -m benchmarks.planning [--schedules N] [--rounds N] [--stood-still N] [--only file|standstill]
 """
 
 from __future__ import annotations
@@ -27,14 +30,17 @@ from scheduler.clock import utc_now
 from scheduler.engine.file.apply import Applied, apply
 from scheduler.engine.planner import Planner
 from scheduler.rules.file.schedule_file import load_book
-from scheduler.rules.spec import Book
+from scheduler.rules.spec import Book, Every, Missed
 from scheduler.rules.task.jobs import WaitingJob
 from scheduler.settings import Settings
 from scheduler.store.database import Database
 from scheduler.store.tables import Task
 from scheduler.task_functions import TaskFunction
+from tests.builders import a_revision, a_schedule, a_spec
 
 WITHIN = 10.0  # seconds, from the file to the sorted set
+ROWS_WITHIN = 60.0  # seconds: the promise of rows after a standstill
+MINUTE = dt.timedelta(minutes=1)
 FUNCTIONS = {"nothing": TaskFunction("nothing", nothing)}
 ZONES = ("Europe/Berlin", "America/New_York", "Etc/UTC")
 HEAD = """\
@@ -63,17 +69,44 @@ def main() -> int:
     verdicts = Verdicts()
     with private_redis() as client:
         for kind in ("sqlite", "postgresql"):
-            spent: dict[str, list[float]] = defaultdict(list)
-            for _ in range(options.rounds):
+            if options.only != "standstill":
+                measure_file(kind, client, options, verdicts)
+            if options.only != "file":
                 client.flushdb()
                 with database(kind) as opened:
-                    rows = measure(opened, client, options.schedules, spent)
-            _show(kind, spent, rows)
-            total = Figures(tuple(spent["the whole"])).median
-            verdicts.at_most(
-                f"{options.schedules:,} schedules loaded, applied and planned on {kind}", total, WITHIN, "s"
-            )
+                    measure_standstill(opened, kind, WaitingRoom(client), options.stood_still, verdicts)
     return verdicts.exit_status
+
+
+def measure_file(kind: str, client: redis.Redis, options: argparse.Namespace, verdicts: Verdicts) -> None:
+    spent: dict[str, list[float]] = defaultdict(list)
+    for _ in range(options.rounds):
+        client.flushdb()
+        with database(kind) as opened:
+            rows = measure(opened, client, options.schedules, spent)
+    _show(kind, spent, rows)
+    total = Figures(tuple(spent["the whole"])).median
+    verdicts.at_most(f"{options.schedules:,} schedules loaded, applied and planned on {kind}", total, WITHIN, "s")
+
+
+def measure_standstill(opened: Database, kind: str, room: WaitingRoom, count: int, verdicts: Verdicts) -> None:
+    with opened.write() as session:
+        revision = a_revision(session).id
+        for number in range(count):
+            missed = Missed(run="all", within=None, most=1000) if number % 2 else Missed(run="none")
+            spec = a_spec(name=f"s{number}", when=(Every(every=MINUTE),), missed=missed)
+            a_schedule(session, spec, revision_id=revision, planned_until=utc_now() - 1000 * MINUTE)
+    planner = Planner(opened, room, 2 * MINUTE)
+
+    used = time.process_time()
+    took = seconds_of(lambda: sum(iter(planner.step, 0)))
+    used = time.process_time() - used
+
+    with opened.read() as session:
+        rows = session.execute(select(func.count()).select_from(Task)).scalar_one()
+    assert rows >= 1000 * count, rows
+    print(f"{kind}: {used:.1f} s of a processor for {rows:,} rows after a standstill")
+    verdicts.at_most(f"the rows of {count} schedules that stood still on {kind}", took, ROWS_WITHIN, "s")
 
 
 def measure(opened: Database, client: redis.Redis, count: int, spent: dict[str, list[float]]) -> int:
@@ -156,6 +189,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.planning", description=__doc__)
     parser.add_argument("--schedules", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--stood-still", type=int, default=300)
+    parser.add_argument("--only", choices=("file", "standstill"))
     return parser.parse_args()
 
 

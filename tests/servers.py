@@ -165,11 +165,15 @@ def _folder_for_socket() -> Path:
 
 
 class PostgresServer:
-    """A running PostgreSQL that hands out databases; `pid` is None when it is someone else's."""
+    """A running PostgreSQL that hands out databases; `pid` is None when it is someone else's. `url` stays the same over
+    `crash` and `restart`."""
 
-    def __init__(self, admin_url: str, process: subprocess.Popen[bytes] | None, folder: Path | None) -> None:
+    def __init__(
+        self, admin_url: str, start: Callable[[], subprocess.Popen[bytes]] | None, folder: Path | None
+    ) -> None:
         self.url = admin_url
-        self._process = process
+        self._start = start
+        self._process = None if start is None else start()
         self.folder = folder  # removed by `stop`
         self._made: set[str] = set()
         self._names = (f"test_{uuid.uuid4().hex[:8]}_{number}" for number in itertools.count(1))
@@ -197,6 +201,16 @@ class PostgresServer:
         command = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
         self._execute(command.format(sql.Identifier(make_url(url).database or "")))
         self._made.discard(url)
+
+    def crash(self) -> None:
+        """End it at once, as a crash would: what it had not written yet is lost."""
+        assert self._process is not None, "a server of someone else's"
+        _end(self._process, signal.SIGQUIT)  # «immediate»: none of its processes says or writes anything any more
+
+    def restart(self) -> None:
+        """Start it again on its files after `crash`, once it has recovered and answers; the pid changes."""
+        assert self._start is not None, "a server of someone else's"
+        self._process = self._start()
 
     def stop(self) -> None:
         if self._process is None:
@@ -271,7 +285,7 @@ def _start_postgres(home: Path, log: Path, durable: bool) -> PostgresServer:
             return False
         return True
 
-    return PostgresServer(url, _start(command, log, answers, **user), home)
+    return PostgresServer(url, lambda: _start(command, log, answers, **user), home)
 
 
 def _postgres_binaries(copy_to: Path | None) -> Path:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -60,29 +62,49 @@ class Planner:
         `now` is the database's unless given, so that planners on several hosts agree. What is not done within
         LONGEST_STEP is left to the next step.
         """
-        handled, until = 0, time.monotonic() + LONGEST_STEP
+        handled, most, until = 0, SCHEDULES_AT_ONCE, time.monotonic() + LONGEST_STEP
+        ahead = self._foretell(now, most)
         while True:
             began = time.monotonic()
-            some, is_more, jobs = self._plan_some(now)
-            took = time.monotonic() - began
+            some, is_more, jobs = self._plan_some(now, most, ahead)
+            ended = time.monotonic()
             handled += some
             self._register(jobs)
             if not is_more or time.monotonic() > until:
                 return handled
+            # Where rows ended it early the next asks for few: the others are read for nothing, and while it lasts no
+            # other planner gets them.
+            most = SCHEDULES_AT_ONCE if some == most else min(2 * some, SCHEDULES_AT_ONCE)
             if self.database.is_sqlite:
                 self.database.checkpoint()
-                self.wait(min(LONGEST_PAUSE, max(LEAST_PAUSE, took)))
+                ahead = self._foretell(now, most)  # while others write
+                pause = min(LONGEST_PAUSE, max(LEAST_PAUSE, ended - began))
+                self.wait(max(0.0, ended + pause - time.monotonic()))
 
-    def _plan_some(self, now: dt.datetime | None) -> tuple[int, bool, list[WaitingJob]]:
+    def _foretell(self, now: dt.datetime | None, most: int) -> dict[int, Foretold]:
+        """On SQLite the next forecasts, by schedule: a thousand occurrences are worked out before the transaction, for
+        nobody else can write while one is open. PostgreSQL locks no more than the schedules: nothing."""
+        if not self.database.is_sqlite:
+            return {}
+        with self.database.read() as session:
+            moment = now or schedules.now(session)
+            return foretell_some(self._behind(session, moment, most), moment, self.horizon)
+
+    def _behind(self, session: Session, moment: dt.datetime, most: int) -> list[Schedule]:
+        return schedules.to_plan(session, moment + self.horizon / 2, moment, most)
+
+    def _plan_some(
+        self, now: dt.datetime | None, most: int, ahead: Mapping[int, Foretold]
+    ) -> tuple[int, bool, list[WaitingJob]]:
         """How many schedules were planned, whether more may be behind, and the jobs to register."""
         point("planner.before_begin")
         with self.database.write() as session:
             moment = now or schedules.now(session)
-            behind = schedules.to_plan(session, moment + self.horizon / 2, moment, SCHEDULES_AT_ONCE)
-            done, jobs = plan(session, behind, moment, self.horizon)
+            behind = self._behind(session, moment, most)
+            done, jobs = plan(session, behind, moment, self.horizon, ahead)
             point("planner.after_insert")
         point("planner.after_commit")
-        return done, done < len(behind) or len(behind) == SCHEDULES_AT_ONCE, jobs
+        return done, done < len(behind) or len(behind) == most, jobs
 
     def _register(self, jobs: list[WaitingJob]) -> None:
         try:
@@ -93,13 +115,57 @@ class Planner:
                 log.warning("Planned, but not yet in Redis: %s", error, extra={"event": "plan_not_registered"})
 
 
+@dataclass(frozen=True)
+class Foretold:
+    """What is to be written of one schedule, and from what and when that was worked out."""
+
+    basis: tuple[Any, ...]
+    now: dt.datetime
+    forecast: Forecast
+    rows: list[dict[str, Any]]
+
+
+def _basis(schedule: Schedule) -> tuple[Any, ...]:
+    """All of a schedule that its forecast hangs on."""
+    return (
+        *(schedule.name, schedule.spec, schedule.planned_until, schedule.planned_runs),
+        *(schedule.file_pause, schedule.pause),
+    )
+
+
+def _foretell(schedule: Schedule, now: dt.datetime, horizon: dt.timedelta) -> Foretold:
+    spec = ScheduleSpec.model_validate(schedule.spec)
+    foretold = _forecast(schedule, spec, now, horizon)
+    made = OccurrenceRows(schedule, spec, now)
+    return Foretold(_basis(schedule), now, foretold, [made.row(occurrence) for occurrence in foretold.occurrences])
+
+
+def foretell_some(behind: Sequence[Schedule], now: dt.datetime, horizon: dt.timedelta) -> dict[int, Foretold]:
+    """What `plan` would write of the first of these schedules, until ROWS_AT_ONCE are reached; less those that cannot
+    be planned, which it parks."""
+    ahead: dict[int, Foretold] = {}
+    rows = 0
+    for schedule in behind:
+        if rows >= ROWS_AT_ONCE:
+            break
+        with suppress(Exception):  # `plan` meets it again, and tells
+            ahead[schedule.id] = _foretell(schedule, now, horizon)
+            rows += len(ahead[schedule.id].rows)
+    return ahead
+
+
 def plan(
-    session: Session, behind: Sequence[Schedule], now: dt.datetime, horizon: dt.timedelta
+    session: Session,
+    behind: Sequence[Schedule],
+    now: dt.datetime,
+    horizon: dt.timedelta,
+    ahead: Mapping[int, Foretold] | None = None,
 ) -> tuple[int, list[WaitingJob]]:
     """Write the occurrences of these schedules, until ROWS_AT_ONCE are reached: of how many schedules, and the jobs to
     register once the caller has committed.
 
-    A schedule that cannot be planned (a zone gone from the system, say) is parked with the reason; it holds up none of
+    What is in `ahead`, by schedule, is written as it is, unless its schedule was changed or planned since then. A
+    schedule that cannot be planned (a zone gone from the system, say) is parked with the reason; it holds up none of
     the others.
     """
     rows: list[dict[str, Any]] = []
@@ -111,20 +177,21 @@ def plan(
             break
         done += 1
         try:
-            spec = ScheduleSpec.model_validate(schedule.spec)
-            foretold = _forecast(schedule, spec, now, horizon)
+            told = (ahead or {}).get(schedule.id)
+            if told is None or told.basis != _basis(schedule):
+                told = _foretell(schedule, now, horizon)
         except Exception as error:  # whatever it is, it is this schedule's alone
             error.add_note(f"Schedule {schedule.name} cannot be planned and is parked.")
             tell("planner", error)  # once for all that fail alike: ten thousand tracebacks tell no more than one
             schedule.parked = f"cannot be planned: {type(error).__name__}: {error}"
             continue
-        made = OccurrenceRows(schedule, spec, now)
-        rows.extend(made.row(occurrence) for occurrence in foretold.occurrences)
+        foretold = told.forecast
+        rows.extend(told.rows)
         if foretold.gap is not None:
             tasks.add_gap(session, schedule.id, foretold.gap.first, foretold.gap.last, foretold.gap.count)
         missed[schedule.id] = [one for one in foretold.occurrences if _is_told(one)]
         marks.append(schedules.Planned(schedule.id, foretold.planned_until or PLANNED_FOR_EVER, foretold.runs))
-        _end_pauses(schedule, now)
+        _end_pauses(schedule, told.now)
     added = tasks.add(session, rows)
     schedules.move_planned_until(session, marks)
     if added:

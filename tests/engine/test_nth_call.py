@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
+from redis.connection import AbstractConnection
 from sqlalchemy import make_url, text
 
 from scheduler.broker.connection import connect
@@ -20,6 +24,7 @@ from scheduler.engine.work import child
 from scheduler.kill_points import give_orders
 from scheduler.rules.states import LOST, SUCCEEDED
 from scheduler.store.database import Database
+from scheduler.store.postgres import PatientConnection
 from scheduler.store.tables import Base
 from tests.journeys.small_service import SmallService, end_of_day
 from tests.proxy import Proxy
@@ -27,9 +32,10 @@ from tests.servers import RedisServer, start_redis
 
 AS_WANTED = {"flaky": {SUCCEEDED}, "laned": {SUCCEEDED}}
 FEWEST = 60  # things that happen on the way of six tasks; fewer, and the loop has ended too soon
+FEWEST_CHANGES = 25  # of what others see, on the same way
 # With each first one of as many, every request is hit once. More than the longest transaction has, else it would never
 # get through; a day has some 100 requests to SQL and 70 to Redis.
-SQL_STEP, REDIS_STEP = 45, 24
+SQL_STEP, REDIS_STEP = 32, 24
 MOST_POINTS = 15  # of the 24 that stand on this way
 
 
@@ -70,18 +76,28 @@ def a_new_day(migrated_file: Path, redis_url: str, folder: Path) -> Callable[[],
 
 def is_killed_at(number: int, service: Callable[[], SmallService], marks: Path) -> bool:
     """Whether a process that lives through the day is killed at the `number`-th point; False when it got through."""
+
+    def order() -> None:
+        os.environ["SCHEDULER_POINT_FOLDER"] = str(marks)
+        give_orders(f"any=kill@{number}")
+
+    return is_killed(order, service, number)
+
+
+def is_killed(order: Callable[[], None], service: Callable[[], SmallService], number: int) -> bool:
+    """Whether a process that lives through the day is killed, as `order` arranges it there; False when it got
+    through."""
     pid = os.fork()
     if pid == 0:
         try:
-            os.environ["SCHEDULER_POINT_FOLDER"] = str(marks)
-            give_orders(f"any=kill@{number}")
+            order()
             service().run()
             os._exit(0)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
     _, status = os.waitpid(pid, 0)
-    assert status in (0, 9), f"at point {number} the process ended with {status}"
+    assert status in (0, signal.SIGKILL), f"at {number} the process ended with {status}"
     return status != 0
 
 
@@ -90,6 +106,69 @@ def expect_order(service: SmallService, number: object) -> None:
     states = service.states()
     assert states.pop("once") <= {SUCCEEDED, LOST}, f"at {number}"
     assert states == AS_WANTED, f"at {number}"
+
+
+# --- the replies of PostgreSQL and Redis ----------------------------------------------------------------------------
+
+
+def test_a_process_killed_after_the_nth_reply_on_postgresql_loses_and_doubles_nothing(
+    migrated_postgres: str, redis_url: str, tmp_path: Path
+) -> None:
+    number = 0
+    killed = True
+    while killed:
+        number += 1
+        empty(migrated_postgres, redis_url)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        service = partial(SmallService, migrated_postgres, redis_url, folder, end_of_day())
+        killed = is_killed(partial(kill_after, number, migrated_postgres, redis_url), service, number)
+
+        with service() as again:
+            again.let_leases_end()
+            again.run()
+            expect_order(again, number)
+
+    assert number > FEWEST_CHANGES
+    empty(migrated_postgres, redis_url)
+
+
+def kill_after(number: int, database_url: str, redis_url: str) -> None:
+    """Let this process end at the `number`-th reply before which it changed what others see, in PostgreSQL or Redis.
+    Killed after any other reply it leaves the same behind as after the one before."""
+    plain = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    postgres, redis = psycopg.connect(plain, autocommit=True), connect(redis_url)
+    postgres_waits, redis_reads = PatientConnection.wait, AbstractConnection.read_response
+    seen: list[object] = []
+
+    def seen_now() -> tuple[object, ...]:
+        """Moves with each transaction that wrote and was committed or rolled back, and with each write to Redis."""
+        transactions = postgres.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())").fetchone()
+        AbstractConnection.read_response = redis_reads  # type: ignore[method-assign]
+        writes = redis.info("persistence")["rdb_changes_since_last_save"]
+        AbstractConnection.read_response = read  # type: ignore[method-assign]
+        return transactions, writes
+
+    def reply_has_come() -> None:
+        now = seen_now()
+        if now != seen[-1]:
+            seen.append(now)
+        if len(seen) > number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def wait(connection: PatientConnection, *arguments: Any, **options: Any) -> Any:
+        answer = postgres_waits(connection, *arguments, **options)
+        if connection.pgconn.transaction_status == TransactionStatus.IDLE:
+            reply_has_come()
+        return answer
+
+    def read(connection: AbstractConnection, *arguments: Any, **options: Any) -> Any:
+        answer = redis_reads(connection, *arguments, **options)
+        reply_has_come()
+        return answer
+
+    PatientConnection.wait = wait  # type: ignore[method-assign]
+    seen.append(seen_now())
 
 
 # --- the way to SQL and Redis ---------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from scheduler.broker.connection import connect
 from scheduler.broker.keys import job_id
 from scheduler.broker.waiting_room import WaitingRoom
-from scheduler.engine.planner import Planner, plan
+from scheduler.engine.planner import SCHEDULES_AT_ONCE, Planner, foretell_some, plan
 from scheduler.rules.spec import Cron, Every, Missed, Once, ScheduleSpec
 from scheduler.rules.states import CANCELLED, MISSED, PLANNED, SKIPPED
 from scheduler.store import schedules, tasks
@@ -413,6 +413,58 @@ def test_a_long_standstill_of_many_is_written_a_few_schedules_at_a_time(
     assert far[:2] == [at("00:00")] * 2
     assert planner.step(at("01:00")) == 2
     assert len(rows(database)) == 4 * 62
+
+
+def test_forecasts_made_ahead_are_not_written_of_a_schedule_that_was_paused_meanwhile(database: Database) -> None:
+    put_in_force(database, a_spec(every=MINUTE))
+    with database.read() as session:
+        ahead = foretell_some(schedules.to_plan(session, at("02:01"), at("02:00"), 10), at("02:00"), HORIZON)
+    with database.write() as session:
+        session.scalars(select(Schedule)).one().pause = pause_fields("jana", "", at("02:00:20"), None)
+
+    with database.write() as session:
+        behind = schedules.to_plan(session, at("02:02"), at("02:01"), 10)
+        plan(session, behind, at("02:01"), HORIZON, ahead)
+
+    assert [len(one.rows) for one in ahead.values()] == [2]
+    assert rows(database) == [("02:01:00", SKIPPED)]
+
+
+def test_forecasts_made_ahead_are_written_as_they_are(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_in_force(database, a_spec(every=MINUTE))
+    with database.read() as session:
+        ahead = foretell_some(schedules.to_plan(session, at("02:01"), at("02:00"), 10), at("02:00"), HORIZON)
+    monkeypatch.setattr("scheduler.engine.planner.forecast", None)  # nothing is worked out while others wait
+
+    with database.write() as session:
+        plan(session, schedules.to_plan(session, at("02:01"), at("02:00"), 10), at("02:00"), HORIZON, ahead)
+
+    assert rows(database) == [("02:01:00", PLANNED), ("02:02:00", PLANNED)]
+    assert one_schedule(database).planned_until == at("02:02")
+
+
+def test_where_rows_end_a_transaction_early_the_next_asks_for_few_schedules(
+    database: Database, planner: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.engine.planner.ROWS_AT_ONCE", 10)
+    planner.wait = lambda seconds: None
+    with database.write() as session:
+        revision = a_revision(session).id
+        for number in range(6):
+            spec = a_spec(name=f"s{number}", every=MINUTE, missed=Missed(run="none"))
+            a_schedule(session, spec, planned_until=at("01:30"), revision_id=revision)
+    asked: list[int] = []
+    to_plan = schedules.to_plan
+
+    def noting(session: Session, before: dt.datetime, moment: dt.datetime, limit: int) -> list[Schedule]:
+        asked.append(limit)
+        return to_plan(session, before, moment, limit)
+
+    monkeypatch.setattr("scheduler.store.schedules.to_plan", noting)
+
+    assert planner.step(at("02:00")) == 6
+    assert sorted(set(asked)) == [2, SCHEDULES_AT_ONCE]
+    assert len(rows(database)) == 6 * 32
 
 
 def test_a_step_ends_in_time_for_the_keepers_other_work(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
 from scheduler.clock import utc_now
@@ -24,7 +24,7 @@ from scheduler.store import tasks
 from scheduler.store.database import Database
 from scheduler.store.direct import Direct, texts
 from scheduler.store.tables import Attempt, Task
-from scheduler.store.tasks import WAITING, Claimed
+from scheduler.store.tasks import WAITING, AttemptEnd, Claimed
 from tests.builders import HOUR, MINUTE, a_schedule, a_spec, a_task
 from tests.servers import free_port
 
@@ -331,6 +331,88 @@ def test_sqlite_answers_a_claim_before_it_is_on_disk_but_not_one_at_most_once(
     assert [word for word in said if word in ("NORMAL", "FULL", "COMMIT", "ROLLBACK")] == [*claim, "COMMIT"]
     assert direct.connection.execute("PRAGMA synchronous").fetchone() == (2,)
     direct.close()
+
+
+def well(direct: Direct) -> None:
+    pass
+
+
+def with_its_attempt_taken(direct: Direct) -> None:
+    """As a race for a lane ends."""
+    direct.connection.execute(
+        "INSERT INTO attempt (task_id, number, token, worker, host, pid, started_at) SELECT id, 1, 't', 'w', '', 1, 1"
+        " FROM task WHERE state = 'queued'"
+    )
+
+
+def without_room(direct: Direct) -> None:
+    direct.connection.execute("PRAGMA max_page_count = 1")
+
+
+def interrupted(direct: Direct) -> None:
+    once = iter([True])
+    direct.connection.set_progress_handler(lambda: next(once, False), 100)
+
+
+@pytest.mark.parametrize(
+    ("hobble", "fields", "ends"),
+    [
+        pytest.param(well, {}, "claimed", id="claimed"),
+        pytest.param(well, {"policy": ONCE}, "claimed", id="claimed at most once"),
+        pytest.param(well, {"due_at": utc_now() + HOUR}, "refused", id="not due"),
+        pytest.param(with_its_attempt_taken, {}, "refused", id="refused by an index"),
+        pytest.param(without_room, {}, "away", id="no room"),
+        pytest.param(interrupted, {}, "away", id="interrupted"),
+    ],
+)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_whatever_came_of_a_claim_sqlite_waits_for_the_disk_at_an_end(
+    database_url: str, database: Database, hobble: Callable[[Direct], None], fields: dict[str, Any], ends: str
+) -> None:
+    task = committed(database, lambda session: a_task(session, state=QUEUED, **fields))
+    one, other = (a_row(database, state=RUNNING, token="mine") for _ in range(2))
+    waited_for = levels_of_commits(real := Database(database_url))
+    direct = Direct(real)
+    direct.prepare()
+
+    hobble(direct)
+    assert what_comes_of_a_claim(direct, task.id) == ends
+    waited_for.clear()
+    assert direct.end_plainly(one.id, 1, "mine", None, None, 0)
+    with real.write() as session:
+        assert tasks.end(session, other.id, 1, "mine", SUCCEEDED, AttemptEnd(SUCCEEDED))
+
+    assert waited_for == ["wal FULL", "wal FULL"]
+    direct.close()
+    real.close()
+
+
+def what_comes_of_a_claim(direct: Direct, task_id: int) -> str:
+    try:
+        claimed = direct.claim(task_id, 1, token="t1", **{**WHO, "worker": "w" * 100_000})
+    except DatabaseAway:
+        return "away"
+    return "refused" if claimed is None else "claimed"
+
+
+def levels_of_commits(database: Database) -> list[str]:
+    """Journal and `synchronous` as they stand at each COMMIT, on any connection that is opened from now on."""
+    levels: list[str] = []
+
+    def listen(connection: sqlite3.Connection, record: Any) -> None:
+        stands: dict[str, str] = {}
+
+        def hear(statement: str) -> None:
+            pragma = re.fullmatch(r"PRAGMA (journal_mode|synchronous) = (\w+)", statement)
+            if pragma:
+                stands[pragma[1]] = pragma[2]
+            elif statement == "COMMIT":
+                levels.append(f"{stands['journal_mode'].lower()} {stands['synchronous']}")
+
+        connection.set_trace_callback(hear)
+
+    event.listen(database.engine, "connect", listen, insert=True)  # before the one that prepares it
+    return levels
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -103,11 +103,13 @@ def end_badly(
     )
     if not done:
         return None
+    if verdict.state in (FAILED, LOST) and held.schedule_id is not None:
+        # Before those who wait: whoever pauses the schedule locks it before its tasks. The other way round, an end and
+        # a pause would wait for each other.
+        _count_failure(session, held, verdict, attempt_end, now)
     jobs = _those_who_wait(session, held)
     if verdict.state == RETRYING and verdict.due_at is not None:
         jobs.append(WaitingJob(held.task_id, held.attempt + 1, held.queue, verdict.due_at, RETRYING))
-    elif verdict.state in (FAILED, LOST) and held.schedule_id is not None:
-        _count_failure(session, held, verdict, attempt_end, now)
     point("outcomes.before_commit")
     return verdict, jobs
 

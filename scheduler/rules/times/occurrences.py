@@ -177,7 +177,8 @@ def judge_late(policy: Missed, late: Mapping[dt.datetime, dt.datetime], now: dt.
     """
     limit = policy.within
     young = sorted(moment for moment, due_at in late.items() if limit is None or now - due_at <= limit)
-    counted = {"none": [], "latest": young[-1:], "all": young[-policy.most :]}[policy.run]
+    counted = set({"none": [], "latest": young[-1:], "all": young[-policy.most :]}[policy.run])
+    still_young = set(young)  # a thousand late ones looked up in lists of a thousand would be a million looks
     fates = {}
     for moment, due_at in late.items():
         behind = format_duration(dt.timedelta(seconds=round((now - due_at).total_seconds())))
@@ -185,7 +186,7 @@ def judge_late(policy: Missed, late: Mapping[dt.datetime, dt.datetime], now: dt.
             start_by = now + dt.timedelta(days=1) if limit is None else due_at + limit
             fates[moment] = Fate(start_by, "catch_up", f"caught up {behind} late (missed: {policy.run})")
         else:
-            fates[moment] = Fate(None, *_why_missed(policy, moment in young, behind))
+            fates[moment] = Fate(None, *_why_missed(policy, moment in still_young, behind))
     return fates
 
 

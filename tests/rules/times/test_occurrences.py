@@ -182,6 +182,30 @@ def test_what_a_standstill_left_is_caught_up_or_missed(missed: Missed, states: s
     assert " ".join(letters[one.state, one.origin] for one in foretold.occurrences) == states
 
 
+class Counted(dt.datetime):
+    """A moment that counts how often it is held against another."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return super().__eq__(other)
+
+    __hash__ = dt.datetime.__hash__
+
+
+@pytest.mark.parametrize("most", [1, 1000], ids=["too many", "all count"])
+def test_a_thousand_late_ones_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(Counted, "compared", 0)
+    first = Counted(2026, 11, 24, tzinfo=dt.UTC)
+    late = {first + number * SECOND: first for number in range(1000)}
+
+    fates = judge_late(Missed(run="all", within=None, most=most), late, at("12:00"))
+
+    assert [fate.reason_code for fate in fates.values()] == ["too_many"] * (1000 - most) + ["catch_up"] * most
+    assert Counted.compared < 10_000
+
+
 def test_a_long_standstill_leaves_the_newest_rows_and_one_gap() -> None:
     spec = a_spec(every=SECOND, missed=Missed(run="none"), grace=MINUTE)
 
