@@ -179,9 +179,9 @@ def test_a_part_that_died_and_was_replaced_is_no_fault_of_the_service(database: 
     now = utc_now()
     with database.write() as session:
         for part, started, ticked in (
-            ("worker-long", now - HOUR, now - 10 * MINUTE),
-            ("worker-long", now - 9 * MINUTE, now),
-            ("dispatcher", now - HOUR, now - 10 * MINUTE),
+            ("worker-long", now - 3 * HOUR, now - 2 * HOUR),
+            ("worker-long", now - 119 * MINUTE, now),
+            ("dispatcher", now - 3 * HOUR, now - 2 * HOUR),
         ):
             name = f"{part}@here:{started:%H%M}"
             session.add(
@@ -190,7 +190,7 @@ def test_a_part_that_died_and_was_replaced_is_no_fault_of_the_service(database: 
 
     told = [one for one in facts_at_noon(database).health if "silent" in one]
 
-    assert told == ["dispatcher on here has been silent for 10 m"]
+    assert told == ["dispatcher on here has been silent for 2 h"]
 
 
 def test_kinds_are_counted_in_the_span_and_in_the_one_before(database: Database) -> None:
