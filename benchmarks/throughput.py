@@ -1,5 +1,5 @@
 """How many no-op tasks a second a worker process gets through, with claim, attempt and result committed to SQL, beside
-stock `rq worker`, which stores nothing in SQL; and what a second process adds.
+stock `rq worker`, which stores nothing in SQL; and what a second process adds, also where tasks wait for 5 ms.
 
 In turns, on one Redis (private, as `scheduler up` starts it). Stock runs a function of a module that it has imported
 before, with RQ's JSON serializer, and logs warnings only; ours runs as `scheduler start worker` does, and its processes
@@ -43,16 +43,25 @@ from scheduler.store.tables import Attempt, LogChunk, Task
 
 TIMES_STOCK = 8.0
 TIMES_ONE = 1.6  # two processes, PostgreSQL
+WAITING_SHARE = 4  # of the jobs; a task that waits for 5 ms needs six times as long
 STOCK_SHARE = 10  # stock gets a tenth of the jobs: it is slow, and its rate does not depend on their number
 WITHIN = 120.0  # seconds
 ROOT = Path(__file__).parents[1]
+Rates = dict[tuple[str, int], list[float]]  # by database and number of processes
 TASKS = """\
+import time
+
 from scheduler import task
 
 
 @task
 def nothing():
     return None
+
+
+@task
+def waiting():
+    time.sleep(0.005)
 """
 
 
@@ -69,12 +78,15 @@ def main() -> int:
         for url in urls.values():
             _migrate(url)
         stock: list[float] = []
-        ours: dict[tuple[str, int], list[float]] = {(kind, workers): [] for kind in kinds for workers in (1, 2)}
+        ours: Rates = {(kind, workers): [] for kind in kinds for workers in (1, 2)}
+        waiting: Rates = {(kind, workers): [] for kind in kinds for workers in (1, 2)}
         for _ in range(options.rounds):
             stock.append(stock_rate(client, folder, max(50, options.tasks // STOCK_SHARE)))
             for (kind, workers), rates in ours.items():
                 rates.append(our_rate(client, urls[kind], folder, options.tasks, workers))
-    _show(stock, ours, verdicts)
+            for (kind, workers), rates in waiting.items():
+                rates.append(our_rate(client, urls[kind], folder, options.tasks // WAITING_SHARE, workers, "waiting"))
+    _show(stock, ours, waiting, verdicts)
     return verdicts.exit_status
 
 
@@ -105,13 +117,13 @@ def stock_rate(client: redis.Redis, folder: Path, jobs: int) -> float:
     return jobs / (max(ended) - min(began)).total_seconds()
 
 
-def our_rate(client: redis.Redis, url: str, folder: Path, count: int, workers: int) -> float:
+def our_rate(client: redis.Redis, url: str, folder: Path, count: int, workers: int, task: str = "nothing") -> float:
     """Tasks a second of our workers: from the first claim to the last end, as SQL has them."""
     client.flushdb()
     database = Database(url)
     try:
         room = WaitingRoom(client)
-        _fill(database, room, count)
+        _fill(database, room, count, task)
         environment = {"REDIS_URL": f"unix://{socket_of(client)}", "DATABASE_URL": url}
         command = [sys.executable, "-m", "scheduler", "start", "worker", "--kind", "adhoc"]
         with ExitStack() as stack:
@@ -128,11 +140,11 @@ def our_rate(client: redis.Redis, url: str, folder: Path, count: int, workers: i
         database.close()
 
 
-def _fill(database: Database, room: WaitingRoom, count: int) -> None:
+def _fill(database: Database, room: WaitingRoom, count: int, task: str) -> None:
     """So many rows that are due, and their jobs where they wait to be moved to the queue."""
     row = asked_row(
         origin="manual",
-        task="nothing",
+        task=task,
         args={},
         kind="adhoc",
         queue="adhoc",
@@ -204,12 +216,17 @@ def _migrate(url: str) -> None:
         database.close()
 
 
-def _show(stock: list[float], ours: dict[tuple[str, int], list[float]], verdicts: Verdicts) -> None:
+def _show(stock: list[float], ours: Rates, waiting: Rates, verdicts: Verdicts) -> None:
     print("tasks a second")
     print(f"    {'stock rq worker, nothing in SQL':<40}{Figures(tuple(stock)).shown('/s', 0)}")
     for (kind, workers), rates in ours.items():
         name = f"ours on {kind}, {'one process' if workers == 1 else 'two processes'}"
         print(f"    {name:<40}{Figures(tuple(rates)).shown('/s', 0)}")
+    for (kind, workers), rates in waiting.items():
+        if workers == 2:
+            ratios = Figures(tuple(two / one for two, one in zip(rates, waiting[kind, 1], strict=True)))
+            shown = ratios.shown("times as many as one", 2)
+            print(f"    tasks that wait for 5 ms: two processes on {kind} end {shown}")
     for (kind, workers), rates in ours.items():
         if workers == 1:
             ratios = Figures(tuple(rate / by for rate, by in zip(rates, stock, strict=True)))
