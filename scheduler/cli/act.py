@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from scheduler.rules.states import FINAL, RUNNING, SUCCEEDED
 from scheduler.settings import Settings
 
 LOOK_EVERY = 0.2  # seconds
+MOST_LEFT = 10  # schedules that are named one by one
+MANY = 100  # schedules, whose number is counted up while they are paused
 LAST_LINES_WITHIN = 0.6  # seconds; a worker writes the last lines of a log just after the task's end
 
 
@@ -78,36 +81,112 @@ def retry_command(task_id: int, data: Path | None, as_json: bool) -> int:
     return 0
 
 
+name_or_many = click.argument("name", required=False)
+all_option = click.option("--all", "everything", is_flag=True, help="All schedules instead of one.")
+tag_option = click.option("--tag", help="All schedules with this tag instead of one.")
+
+
 @click.command("pause")
-@click.argument("name")
+@name_or_many
 @click.option("--why", required=True, help="The reason; it is shown and mailed.")
 @click.option("--until", type=Moment(), help='When it goes on by itself: 2026-12-01T06:30 or "in 2h".')
+@all_option
+@tag_option
 @data_option
 @json_option
-def pause_command(name: str, why: str, until: dt.datetime | None, data: Path | None, as_json: bool) -> int:
-    """Hold a schedule; it survives restarts and applies. What it would have fired is recorded as skipped."""
+def pause_command(
+    name: str | None,
+    why: str,
+    until: dt.datetime | None,
+    everything: bool,
+    tag: str | None,
+    data: Path | None,
+    as_json: bool,
+) -> int:
+    """Hold a schedule, or many; it survives restarts and applies. What it would have fired is recorded as skipped.
+
+    With --all or --tag those that are paused already stay as they are.
+    """
+    one = _one_or_many(name, everything, tag)
     actions, _ = _actions(settings_of(data))
-    actions.pause(name, why, until)
+    ends_at = f" until {until:%Y-%m-%d %H:%M} UTC" if until else ""
+    told = {"why": why, "until": until.isoformat() if until else None}
+    if one is not None:
+        actions.pause(one, why, until)
+        if as_json:
+            print_json({"schedule": one, "paused": True, **told})
+        else:
+            click.echo(f"{one} is paused{ends_at}: {why}")
+        return 0
+    from scheduler.engine.pause_many import Chosen, pause_many
+
+    outcome = pause_many(actions, Chosen(tag), why, until, _show_progress)
     if as_json:
-        print_json({"schedule": name, "paused": True, "why": why, "until": until.isoformat() if until else None})
-    else:
-        click.echo(f"{name} is paused" + (f" until {until:%Y-%m-%d %H:%M} UTC" if until else "") + f": {why}")
+        print_json({"paused": outcome.done, **told, "left": outcome.left})
+        return 0
+    click.echo(f"{_counted(outcome.done)} paused{ends_at}: {why}")
+    _show_left(outcome.left)
+    if outcome.done:
+        click.echo(f"scheduler resume {'--all' if tag is None else f'--tag {tag}'}  lets them go on")
     return 0
 
 
 @click.command("resume")
-@click.argument("name")
+@name_or_many
+@all_option
+@tag_option
 @data_option
 @json_option
-def resume_command(name: str, data: Path | None, as_json: bool) -> int:
-    """Let a held schedule go on. What passed meanwhile stays skipped."""
+def resume_command(name: str | None, everything: bool, tag: str | None, data: Path | None, as_json: bool) -> int:
+    """Let a held schedule go on. What passed meanwhile stays skipped.
+
+    With --all or --tag: those that `pause` holds by the same word; what was paused otherwise stays so.
+    """
+    one = _one_or_many(name, everything, tag)
     actions, _ = _actions(settings_of(data))
-    actions.resume(name)
+    if one is not None:
+        actions.resume(one)
+        if as_json:
+            print_json({"schedule": one, "paused": False})
+        else:
+            click.echo(f"{one} goes on")
+        return 0
+    from scheduler.engine.pause_many import Chosen, resume_many
+
+    outcome = resume_many(actions, Chosen(tag), _show_progress)
     if as_json:
-        print_json({"schedule": name, "paused": False})
-    else:
-        click.echo(f"{name} goes on")
+        print_json({"resumed": outcome.done, "left": outcome.left})
+        return 0
+    click.echo(f"{_counted(outcome.done)} resumed")
+    _show_left(outcome.left)
     return 0
+
+
+def _one_or_many(name: str | None, everything: bool, tag: str | None) -> str | None:
+    """The one schedule that is meant; None for many."""
+    if sum((name is not None, everything, tag is not None)) != 1:
+        raise WrongUsage("Give one of these: the NAME of a schedule, --tag TAG, or --all")
+    return name
+
+
+def _counted(names: list[str]) -> str:
+    return f"{len(names):,} schedule{'' if len(names) == 1 else 's'}"
+
+
+def _show_left(left: dict[str, str]) -> None:
+    """Those that stay paused as they were, and how."""
+    if left:
+        click.echo(f"{len(left):,} paused otherwise, left as {'it is' if len(left) == 1 else 'they are'}:")
+    for name, reason in list(left.items())[:MOST_LEFT]:
+        click.echo(clean(f"  {name}: {reason}"))
+    if len(left) > MOST_LEFT:
+        click.echo(f"  … and {len(left) - MOST_LEFT:,} more: scheduler schedules")
+
+
+def _show_progress(done: int, of: int) -> None:
+    """On a terminal, where it takes long enough to be wondered about."""
+    if sys.stderr.isatty() and of >= MANY:
+        click.echo(f"\r{done:,} of {of:,}" + ("\n" if done == of else ""), nl=False, err=True)
 
 
 def _actions(settings: Settings) -> tuple[Any, Any]:

@@ -188,16 +188,16 @@ class Actions:
 
     # --- pause and resume -------------------------------------------------------------------------------------------
 
-    def pause(self, name: str, why: str, until: dt.datetime | None = None) -> None:
-        """Hold a schedule; survives restarts and applies."""
+    def pause(self, name: str, why: str, until: dt.datetime | None = None, *, batch: str = "") -> None:
+        """Hold a schedule; survives restarts and applies. `batch`: what it was chosen by, together with others."""
         with self.database.write() as session:
             schedules.take_turns(session)
             schedule = _schedule(session, name)
             now = schedules.now(session)
             if until is not None and until <= now:
                 raise WrongUsage(f"until {until:%Y-%m-%d %H:%M} UTC is past; give a moment to come, or none")
-            jobs = hold(session, schedule, schedules.pause_fields(self.by, why, now, until), now)
-            details = {"why": why, "until": iso(until)}
+            jobs = hold(session, schedule, schedules.pause_fields(self.by, why, now, until, batch), now)
+            details = {"why": why, "until": iso(until), **({"batch": batch} if batch else {})}
             answer = {"schedule": name, "paused": True}
             audit.record(session, self.asker, "pause", f"schedule {name}", details, answer=answer)
         self._withdraw(jobs)
