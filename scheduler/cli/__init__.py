@@ -46,6 +46,7 @@ COMMANDS = {
     "mail": "mail",
     "user": "user",
     "token": "token",
+    "completion": "completion",
 }
 
 
@@ -109,6 +110,7 @@ SHORT_HELP = {
     "mail": "Send a mail to try the settings.",
     "user": "Who may log in to the web page.",
     "token": "Tokens for programs that use the HTTP interface.",
+    "completion": "Make a shell complete commands and names.",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from scheduler.cli.completion import ScheduleName
 from scheduler.cli.options import Moment, data_option, json_option, print_json, print_warnings, settings_of
 from scheduler.cli.tables import clean
 from scheduler.errors import WrongUsage
@@ -24,7 +25,7 @@ LAST_LINES_WITHIN = 0.6  # seconds; a worker writes the last lines of a log just
 
 
 @click.command("run")
-@click.argument("name")
+@click.argument("name", type=ScheduleName())
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--wait", is_flag=True, help="Wait for its end; exit status 1 unless it succeeds.")
 @data_option
@@ -81,7 +82,7 @@ def retry_command(task_id: int, data: Path | None, as_json: bool) -> int:
     return 0
 
 
-name_or_many = click.argument("name", required=False)
+name_or_many = click.argument("name", required=False, type=ScheduleName())
 all_option = click.option("--all", "everything", is_flag=True, help="All schedules instead of one.")
 tag_option = click.option("--tag", help="All schedules with this tag instead of one.")
 

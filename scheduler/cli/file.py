@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from scheduler.cli.completion import ScheduleName
 from scheduler.cli.options import (
     Moment,
     data_option,
@@ -122,7 +123,7 @@ def apply_command(file: Path | None, confirm: bool, data: Path | None, as_json: 
 
 
 @click.command("next")
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=ScheduleName())
 @click.option(
     "--count", type=click.IntRange(1, 10_000), help="How many of each schedule (5 of one, else 1; with --until all)."
 )

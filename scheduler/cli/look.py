@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scheduler.cli import screens
+from scheduler.cli.completion import ScheduleName
 from scheduler.cli.opening import opened
 from scheduler.cli.options import Moment, data_option, json_option, print_json, settings_of, term_width
 from scheduler.cli.tables import Column, clean, paint, show, table, wrapped
@@ -73,7 +74,7 @@ def schedules_command(everything: bool, data: Path | None, as_json: bool) -> int
 @click.command("tasks")
 @click.option("--kind", type=click.Choice(KINDS), help="Only tasks of this kind.")
 @click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only this state; may be repeated.")
-@click.option("--schedule", help="Only tasks of this schedule.")
+@click.option("--schedule", type=ScheduleName(), help="Only tasks of this schedule.")
 @click.option("--since", type=Moment(), help='Ended, or due, at or after: 2026-12-01T06:30 (UTC), "2h ago".')
 @click.option("--until", type=Moment(), help="Ended, or due, before.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many at most.")

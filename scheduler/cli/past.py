@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from scheduler.cli.completion import ScheduleName
 from scheduler.cli.options import (
     Moment,
     data_option,
@@ -19,7 +20,7 @@ from scheduler.cli.options import (
 
 
 @click.command("explain")
-@click.argument("name")
+@click.argument("name", type=ScheduleName())
 @click.argument("time")
 @data_option
 @json_option
@@ -47,7 +48,7 @@ def explain_command(name: str, time: str, data: Path | None, as_json: bool) -> i
 
 
 @click.command("backfill")
-@click.argument("name")
+@click.argument("name", type=ScheduleName())
 @click.option("--from", "first", type=Moment(), required=True, help="Fire times at or after: 2026-12-01T06:30 (UTC).")
 @click.option("--to", "last", type=Moment(), required=True, help='Fire times up to and with: 2026-12-02, "1h ago".')
 @click.option("--all", "everything", is_flag=True, help="Also those that succeeded; never what has not ended.")
