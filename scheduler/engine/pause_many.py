@@ -8,16 +8,21 @@ were paused for a reason of their own.
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Self
 
 from scheduler.engine.actions import Actions
 from scheduler.errors import NotFound, Refused
+from scheduler.rules.times.pause import Pause, stored_pause
 from scheduler.store import schedules
+from scheduler.store.database import Database
 from scheduler.store.schedules import pause_of
 from scheduler.store.tables import Schedule
 
+OF_TAG = "tag "
 OnEach = Callable[[int, int], object]
 """Told after each schedule: how many are done, of how many."""
 
@@ -29,16 +34,53 @@ class Chosen:
     tag: str | None = None
 
     def __str__(self) -> str:
-        return "all" if self.tag is None else f"tag {self.tag}"
+        return "all" if self.tag is None else f"{OF_TAG}{self.tag}"
+
+    @classmethod
+    def named(cls, text: str) -> Self:
+        """The choice that reads so."""
+        return cls(text.removeprefix(OF_TAG) if text.startswith(OF_TAG) else None)
 
     def has(self, schedule: Schedule) -> bool:
-        return self.tag is None or self.tag in schedule.spec.get("tags", ())
+        return self.tag is None or self.tag in tags_of(schedule)
+
+
+def tags_of(schedule: Schedule) -> tuple[str, ...]:
+    return tuple(schedule.spec.get("tags") or ())
 
 
 @dataclass
 class Outcome:
     done: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)  # by name: how it is paused, and stays
+
+
+@dataclass(frozen=True)
+class HeldTogether:
+    """Schedules that one command holds: how many, and the pause of the first of them."""
+
+    chosen: Chosen
+    number: int
+    pause: Pause
+
+
+def choices(database: Database) -> dict[Chosen, int]:
+    """What there is to choose: all schedules, and those with each tag; with how many they are."""
+    with database.read() as session:
+        everyone = schedules.all_schedules(session)
+        tags = Counter(tag for one in everyone for tag in tags_of(one))
+    return {Chosen(): len(everyone), **{Chosen(tag): tags[tag] for tag in sorted(tags)}}
+
+
+def held_together(database: Database) -> list[HeldTogether]:
+    """What `pause_many` holds, the latest first."""
+    found: dict[str, list[Pause]] = {}
+    with database.read() as session:
+        for one in schedules.all_schedules(session):
+            if one.pause is not None and one.pause.get("batch"):
+                found.setdefault(one.pause["batch"], []).append(stored_pause(one.pause))
+    held = [HeldTogether(Chosen.named(name), len(pauses), pauses[0]) for name, pauses in found.items()]
+    return sorted(held, key=lambda one: one.pause.since, reverse=True)
 
 
 def pause_many(
@@ -99,6 +141,6 @@ def _each(
 def _refuse_unknown_tag(chosen: Chosen, everyone: list[Schedule], found: list[Schedule]) -> None:
     if chosen.tag is None or found:
         return
-    known = sorted({tag for one in everyone for tag in one.spec.get("tags", ())})
+    known = sorted({tag for one in everyone for tag in tags_of(one)})
     near = get_close_matches(chosen.tag, known, n=1)
     raise NotFound(f'No schedule has the tag "{chosen.tag}"' + (f'; did you mean "{near[0]}"?' if near else ""))

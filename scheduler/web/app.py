@@ -22,7 +22,7 @@ from scheduler.web.api.app import API_PATH, create_api
 from scheduler.web.events import Hub
 from scheduler.web.guard import Guard
 from scheduler.web.limits import Limits
-from scheduler.web.pages import actions, api, audit, day, file, log_in, now, schedules, tasks, workers
+from scheduler.web.pages import actions, api, audit, day, file, log_in, now, pause, schedules, tasks, workers
 from scheduler.web.static_files import KeptFiles
 
 HERE = Path(__file__).parent
@@ -69,6 +69,7 @@ def create_app(
     app.include_router(schedules.router)
     app.include_router(tasks.router)
     app.include_router(actions.router)
+    app.include_router(pause.router)
     app.include_router(file.router)
     app.include_router(audit.router)
     app.include_router(api.router)

@@ -1,4 +1,4 @@
-"""What operators do by forms: run now, cancel, retry, pause, resume, backfill.
+"""What operators do by forms: run now, cancel, retry, backfill.
 
 Each POST ends in a redirect to a page that says what was done; what does not fit comes back beside its field, with
 nothing lost that was typed.
@@ -8,45 +8,29 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Path, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from scheduler.clock import utc_now
-from scheduler.engine.actions import Actions
 from scheduler.engine.backfill import MOST, Backfilled, Backfills
 from scheduler.engine.page.schedule import runnable
 from scheduler.errors import NotFound, Refused, WrongUsage
 from scheduler.rules.states import RUNNING
 from scheduler.rules.task.argument_forms import argument_fields, read_form
-from scheduler.rules.times.moments import zone_named
-from scheduler.rules.times.typed_moments import typed_moment
 from scheduler.web.callers import Caller, Operator
 from scheduler.web.here import backends_of, catalogue_of
+from scheduler.web.pages.forms import MOST_FIELDS, Form, Name, actions_of, moment_in, schedule_form, zone_of
 from scheduler.web.telling import see_other, told_page
 
 router = APIRouter(include_in_schema=False)
 
 LARGEST_ID = 2**63 - 1
-MOST_FIELDS = 200
 _ID = re.compile(r"[1-9][0-9]{0,17}")
 _LIST = re.compile(r"/tasks(\?[^\s\\]{0,500})?")
-LONGEST_REASON = 500
 Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]
-Name = Annotated[str, Path(max_length=200)]
-
-
-async def form_of(request: Request) -> dict[str, str]:
-    """A dependency: the fields of a form; of two with one name the last. Files are not taken."""
-    async with request.form(max_files=0, max_fields=MOST_FIELDS) as form:
-        return {name: value for name, value in form.multi_items() if isinstance(value, str)}
-
-
-Form = Annotated[dict[str, str], Depends(form_of)]
 
 
 # --- run now --------------------------------------------------------------------------------------------------------
@@ -74,7 +58,7 @@ def run(request: Request, caller: Operator, name: Name, form: Form) -> Response:
     if filled.faults:
         return _run_page(request, caller, name, typed, filled.faults, 422)
     try:
-        asked = _actions(request, caller).run(name, filled.args, catalogue)
+        asked = actions_of(request, caller).run(name, filled.args, catalogue)
     except WrongUsage as error:
         return _run_page(request, caller, name, typed, {"": str(error)}, 422)
     return see_other(
@@ -106,7 +90,7 @@ def _run_page(
 def cancel(request: Request, caller: Operator, task_id: Id) -> RedirectResponse:
     here = f"/tasks/{task_id}"
     try:
-        state = _actions(request, caller).cancel(task_id)
+        state = actions_of(request, caller).cancel(task_id)
     except Refused as error:
         return see_other(request, here, "Nothing was done.", [str(error)])
     if state == RUNNING:
@@ -117,7 +101,7 @@ def cancel(request: Request, caller: Operator, task_id: Id) -> RedirectResponse:
 @router.post("/tasks/{task_id}/retry")
 def retry(request: Request, caller: Operator, task_id: Id) -> RedirectResponse:
     try:
-        asked = _actions(request, caller).retry(task_id)
+        asked = actions_of(request, caller).retry(task_id)
     except Refused as error:
         return see_other(request, f"/tasks/{task_id}", "Nothing was done.", [str(error)])
     return see_other(
@@ -152,7 +136,7 @@ def act_on_chosen(request: Request, caller: Operator, chosen: Annotated[Chosen, 
     """Each by itself: what is refused of one does not stop the others, and is told."""
     if not chosen.ids:
         return see_other(request, chosen.back, "Nothing was done: no task was chosen.")
-    actions = _actions(request, caller)
+    actions = actions_of(request, caller)
     refused: list[str] = []
     for task_id in chosen.ids:
         try:
@@ -163,46 +147,6 @@ def act_on_chosen(request: Request, caller: Operator, chosen: Annotated[Chosen, 
     word = "asked for again" if chosen.do == "retry" else "cancelled, or asked to stop"
     told = f"{done} of {number} tasks {'was' if done == 1 else 'were'} {word}."
     return see_other(request, chosen.back, told, refused)
-
-
-# --- pause and resume -----------------------------------------------------------------------------------------------
-
-
-@router.get("/schedules/{name}/pause")
-def pause_form(request: Request, caller: Operator, name: Name) -> HTMLResponse:
-    return _form_page(request, caller, "pause.html.jinja", name, {}, {})
-
-
-@router.post("/schedules/{name}/pause")
-def pause(request: Request, caller: Operator, name: Name, form: Form) -> Response:
-    zone = _zone(request, name)
-    faults: dict[str, str] = {}
-    why, until = form.get("why", "").strip(), form.get("until", "").strip()
-    if not why:
-        faults["why"] = "Say why: it is shown beside the schedule, and mailed."
-    elif len(why) > LONGEST_REASON:
-        faults["why"] = f"This has {len(why):,} letters; {LONGEST_REASON} are the most."
-    moment = _moment(until, zone, "until", faults) if until else None
-    if moment is not None and moment <= utc_now():
-        faults["until"] = f'"{until}" is past; give a moment to come, or none.'
-    if not faults:
-        try:
-            _actions(request, caller).pause(name, why, moment)
-        except WrongUsage as error:  # by the database's clock it is past
-            faults["until"] = str(error)
-    if faults:
-        return _form_page(request, caller, "pause.html.jinja", name, form, faults, 422)
-    told = "" if moment is None else f" until {moment.astimezone(zone):%a %Y-%m-%d %H:%M %Z}"
-    return see_other(request, _of_schedule(name), f"{name} is paused{told}: {why}")
-
-
-@router.post("/schedules/{name}/resume")
-def resume(request: Request, caller: Operator, name: Name) -> RedirectResponse:
-    try:
-        _actions(request, caller).resume(name)
-    except Refused as error:
-        return see_other(request, _of_schedule(name), "Nothing was done.", [str(error)])
-    return see_other(request, _of_schedule(name), f"{name} goes on. What passed meanwhile stays skipped.")
 
 
 # --- backfill -------------------------------------------------------------------------------------------------------
@@ -216,9 +160,9 @@ def backfill_form(request: Request, caller: Operator, name: Name) -> HTMLRespons
 @router.post("/schedules/{name}/backfill")
 def backfill(request: Request, caller: Operator, name: Name, form: Form) -> Response:
     """Counts first; asks for the tasks only when the form says `do`, which that of the counted span does."""
-    zone = _zone(request, name)
+    zone = zone_of(request, name)
     faults: dict[str, str] = {}
-    spans = {word: _moment(form.get(word, ""), zone, word, faults) for word in ("from", "to")}
+    spans = {word: moment_in(form.get(word, ""), zone, word, faults) for word in ("from", "to")}
     first, last = spans["from"], spans["to"]
     if first is None or last is None:
         return _backfill_page(request, caller, name, form, faults, status=422)
@@ -243,42 +187,4 @@ def _backfill_page(
     counted: Backfilled | None = None,
     status: int = 200,
 ) -> HTMLResponse:
-    return _form_page(request, caller, "backfill.html.jinja", name, form, faults, status, counted=counted, most=MOST)
-
-
-# --- what they share ------------------------------------------------------------------------------------------------
-
-
-def _form_page(
-    request: Request,
-    caller: Caller,
-    template: str,
-    name: str,
-    form: dict[str, str],
-    faults: dict[str, str],
-    status: int = 200,
-    **values: Any,
-) -> HTMLResponse:
-    zone = _zone(request, name)
-    return told_page(request, caller, template, status, name=name, typed=form, faults=faults, zone=zone.key, **values)
-
-
-def _zone(request: Request, name: str) -> ZoneInfo:
-    """The zone of a schedule that can be acted on. Raises NotFound for any other name."""
-    return zone_named(runnable(backends_of(request).database, None, name).timezone or "UTC")
-
-
-def _moment(text: str, zone: ZoneInfo, field: str, faults: dict[str, str]) -> Any:
-    try:
-        return typed_moment(text, zone, utc_now())
-    except WrongUsage as error:
-        faults[field] = str(error)
-        return None
-
-
-def _of_schedule(name: str) -> str:
-    return f"/schedules/{quote(name)}"
-
-
-def _actions(request: Request, caller: Caller) -> Actions:
-    return Actions(backends_of(request).database, backends_of(request).room, caller.asker)
+    return schedule_form(request, caller, "backfill.html.jinja", name, form, faults, status, counted=counted, most=MOST)

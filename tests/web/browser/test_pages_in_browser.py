@@ -141,6 +141,7 @@ def test_every_screen_is_readable_and_fits_in_light_dark_and_on_a_phone(site: Si
         "/run/stock-sync",
         "/schedules/stock-sync/pause",
         "/schedules/stock-sync/backfill",
+        "/pause",
         "/file",
         "/audit",
     ]
