@@ -75,7 +75,7 @@ def _status_lines(status: dict[str, Any], width: int, most: dict[str, int]) -> l
     lines += _labelled("next", _one_line(upcoming or ["nothing is planned"], width - LABEL), width)
     lines += _labelled(
         _numbered("paused", status["schedules"]["paused"]),
-        [f"{one['schedule']}: {_pause_words(one, now)}" for one in status["paused"][: most["paused"]]],
+        [f"{_paused_ones(one)}: {_pause_words(one, now)}" for one in status["paused"][: most["paused"]]],
         width,
     )
     lines += _labelled(
@@ -179,6 +179,11 @@ def _running(one: dict[str, Any]) -> str:
     if one["stop_requested"]:
         told.append("asked to stop")
     return ", ".join(told)
+
+
+def _paused_ones(pause: dict[str, Any]) -> str:
+    """Which a pause holds: one, or those that one command paused together."""
+    return pause["schedule"] or f"{pause['schedules']:,} at once ({pause['chosen']})"
 
 
 def _pause_words(pause: dict[str, Any], now: dt.datetime) -> str:

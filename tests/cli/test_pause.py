@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +69,17 @@ scheduler resume --all  lets them go on
         "2 schedules resumed\n1 paused otherwise, left as it is:\n  load: paused by jana: partner is down\n",
         "",
     )
+
+
+def test_status_tells_them_in_one_line(ask: Ask) -> None:
+    ask("pause", "mail", "--why", "partner is down")
+    ask("pause", "--all", "--why", "new disks")
+
+    lines = ask("status")[1].splitlines()
+
+    together, alone = (line for line in lines if ": by jana since " in line)
+    assert re.sub(r"\S+Z", "…", together) == "paused 3   2 at once (all): by jana since …: new disks"
+    assert re.sub(r"\S+Z", "…", alone) == "           mail: by jana since …: partner is down"
 
 
 def test_those_with_a_tag_are_paused_and_resumed(ask: Ask) -> None:

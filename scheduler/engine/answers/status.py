@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, case, exists, func, not_, or_, select
 from sqlalchemy.orm import Session
 
 from scheduler.broker.waiting_room import WaitingRoom
@@ -17,6 +17,7 @@ from scheduler.rules.brief import brief
 from scheduler.rules.file import digests
 from scheduler.rules.mail import alerts
 from scheduler.rules.states import FAILED, KINDS, LOST, PLANNED, QUEUED, RETRYING, RUNNING, UNFINISHED
+from scheduler.rules.times.pause import Pause, stored_pause
 from scheduler.store import outbox, parts, schedules
 from scheduler.store.database import Database
 from scheduler.store.mail_tables import OPEN, Alert
@@ -160,26 +161,43 @@ def _last_error(error: dict[str, Any] | None, reason: str | None) -> str:
 
 
 def _paused(session: Session) -> list[dict[str, Any]]:
-    query = (
+    """What is paused: first those that one command paused together, a line for all of them, then one by one."""
+    together = and_(Schedule.pause["batch"].as_string().is_not(None), Schedule.file_pause.is_(None))
+    alone = (
         select(Schedule)
         .where(Schedule.retired_at.is_(None), or_(Schedule.pause.is_not(None), Schedule.file_pause.is_not(None)))
+        .where(not_(together))
         .order_by(Schedule.name)
         .limit(MOST)
     )
-    found = []
-    for schedule in session.scalars(query):
+    found = _paused_together(session, together)
+    for schedule in session.scalars(alone):
         pause = pause_of(schedule)
         assert pause is not None
-        found.append(
-            {
-                "schedule": schedule.name,
-                "by": pause.by,
-                "why": pause.why,
-                "since": iso(pause.since),
-                "until": iso(pause.until),
-            }
-        )
+        found.append({"schedule": schedule.name, "schedules": 1, "chosen": None, **_told_pause(pause)})
     return found
+
+
+def _paused_together(session: Session, together: ColumnElement[bool]) -> list[dict[str, Any]]:
+    held = ("batch", "by", "why", "until")
+    columns = [Schedule.pause[key].as_string().label(key) for key in held]
+    query = (
+        select(*columns, func.min(Schedule.pause["since"].as_string()), func.count())
+        .where(Schedule.retired_at.is_(None), together)
+        .group_by(*held)
+        .order_by(func.count().desc())
+        .limit(MOST)
+    )
+    found = []
+    rows: Sequence[Any] = session.execute(query).all()
+    for batch, by, why, until, since, number in rows:
+        pause = stored_pause({"by": by, "why": why, "until": until, "since": since})
+        found.append({"schedule": None, "schedules": int(number), "chosen": batch, **_told_pause(pause)})
+    return found
+
+
+def _told_pause(pause: Pause) -> dict[str, Any]:
+    return {"by": pause.by, "why": pause.why, "since": iso(pause.since), "until": iso(pause.until)}
 
 
 def parked_schedules(session: Session) -> list[dict[str, Any]]:

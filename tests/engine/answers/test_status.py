@@ -156,6 +156,8 @@ def test_paused_and_parked_schedules_are_told_with_the_reason(database: Database
     assert status["paused"] == [
         {
             "schedule": "feed",
+            "schedules": 1,
+            "chosen": None,
             "by": "jana",
             "why": "partner outage",
             "since": "2026-11-24T11:00:00Z",
@@ -164,6 +166,33 @@ def test_paused_and_parked_schedules_are_told_with_the_reason(database: Database
     ]
     assert status["parked"] == [{"schedule": "gone", "why": "its task function is gone"}]
     assert status["problems"] == ["1 parked"]
+
+
+def test_what_one_command_paused_is_one_line(database: Database) -> None:
+    disks = {
+        name: schedules.pause_fields("jana", "new disks", at(clock), None, "all")
+        for name, clock in (("a", "11:00:01"), ("b", "11:00:02"))
+    }
+    tagged = schedules.pause_fields("max", "the warehouse moves", at("10:00"), at("18:00"), "tag etl")
+    by_file = schedules.pause_fields("schedules.yaml", "", at("09:00"), None)
+    with database.write() as session:
+        a_service(session)
+        for name, pause in disks.items():
+            a_schedule(session, a_spec(name=name), pause=pause)
+        a_schedule(session, a_spec(name="c"), pause=tagged)
+        a_schedule(session, a_spec(name="d"), pause=disks["a"], file_pause=by_file)
+        a_schedule(session, a_spec(name="e"), pause=disks["a"], retired_at=NOON)
+
+    status = status_of(database, None)
+
+    assert status["schedules"]["paused"] == 4
+    assert [(one["schedule"], one["schedules"], one["chosen"], one["by"], one["why"]) for one in status["paused"]] == [
+        (None, 2, "all", "jana", "new disks"),
+        (None, 1, "tag etl", "max", "the warehouse moves"),
+        ("d", 1, None, "schedules.yaml", ""),
+    ]
+    assert [one["since"] for one in status["paused"][:2]] == ["2026-11-24T11:00:01Z", "2026-11-24T10:00:00Z"]
+    assert [one["until"] for one in status["paused"][:2]] == [None, "2026-11-24T18:00:00Z"]
 
 
 def test_what_is_tried_again_is_upcoming_too(database: Database) -> None:
