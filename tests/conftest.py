@@ -138,7 +138,7 @@ def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
 def _empty(url: str) -> None:
     engine = create_engine(url, poolclass=NullPool)
     others = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"  # and wait: it might still write otherwise
         " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
     )
     with engine.begin() as connection:

@@ -98,6 +98,7 @@ def test_a_cancel_before_the_claim_ends_the_task_and_one_after_it_stops_the_run(
     service = private_service
     folder = service.folder
     service.write("{}")
+    service.environment["SCHEDULER_LEASE_SECONDS"] = "600"  # a busy machine takes its time for a cancel
     service.environment["SCHEDULER_POINT"] = (
         f"child.before_claim=wait:{folder / 'claim'},child.after_claim=wait:{folder / 'claimed'}"
     )
