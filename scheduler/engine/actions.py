@@ -189,11 +189,16 @@ class Actions:
     # --- pause and resume -------------------------------------------------------------------------------------------
 
     def pause(self, name: str, why: str, until: dt.datetime | None = None, *, batch: str = "") -> None:
-        """Hold a schedule; survives restarts and applies. `batch`: what it was chosen by, together with others."""
+        """Hold a schedule; survives restarts and applies.
+
+        `batch`: what it was chosen by, together with others; one that is paused otherwise meanwhile is then refused.
+        """
         with self.database.write() as session:
             schedules.take_turns(session)
             schedule = _schedule(session, name)
-            now = schedules.now(session)
+            now, held = schedules.now(session), pause_of(schedule)
+            if batch and held is not None:
+                raise Refused(str(held))
             if until is not None and until <= now:
                 raise WrongUsage(f"until {until:%Y-%m-%d %H:%M} UTC is past; give a moment to come, or none")
             jobs = hold(session, schedule, schedules.pause_fields(self.by, why, now, until, batch), now)
@@ -202,8 +207,8 @@ class Actions:
             audit.record(session, self.asker, "pause", f"schedule {name}", details, answer=answer)
         self._withdraw(jobs)
 
-    def resume(self, name: str) -> None:
-        """Let a held schedule go on; what passed meanwhile stays skipped."""
+    def resume(self, name: str, *, batch: str = "") -> None:
+        """Let a held schedule go on; what passed meanwhile stays skipped. With `batch` only from that pause."""
         with self.database.write() as session:
             schedules.take_turns(session)
             schedule = _schedule(session, name)
@@ -214,6 +219,8 @@ class Actions:
                 )
             if pause_of(schedule) is None:
                 raise Refused(f'Schedule "{name}" is not paused')
+            if batch and (schedule.pause or {}).get("batch") != batch:
+                raise Refused(str(pause_of(schedule)))
             jobs = release(session, schedule, schedules.now(session))
             answer = {"schedule": name, "paused": False}
             audit.record(session, self.asker, "resume", f"schedule {name}", answer=answer)

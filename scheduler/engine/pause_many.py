@@ -107,7 +107,7 @@ def resume_many(actions: Actions, chosen: Chosen, on_each: OnEach = lambda done,
         actions,
         chosen,
         wanted=lambda schedule: (schedule.pause or {}).get("batch") == str(chosen),
-        act=actions.resume,
+        act=lambda name: actions.resume(name, batch=str(chosen)),
         on_each=on_each,
     )
 
@@ -130,7 +130,7 @@ def _each(
     for number, name in enumerate(names, start=1):
         try:
             act(name)
-        except (NotFound, Refused) as error:  # meanwhile it was retired, or somebody else did it
+        except (NotFound, Refused) as error:  # meanwhile it was retired, paused or let go by somebody else
             outcome.left[name] = str(error)
         else:
             outcome.done.append(name)

@@ -140,3 +140,31 @@ def test_a_pause_that_would_be_over_holds_nothing(database: Database, actions: A
         pause_many(actions, ALL, "", dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
 
     assert held(database) == {}
+
+
+@pytest.mark.usefixtures("four")
+def test_who_pauses_one_meanwhile_is_not_overruled(database: Database, actions: Actions) -> None:
+    def pause_the_next(done: int, of: int) -> None:
+        if done == 1:
+            actions.pause("mail", "its server is down")
+
+    paused = pause_many(actions, ALL, "new disks", on_each=pause_the_next)
+    actions.resume("load")
+    resumed = resume_many(actions, ALL)
+
+    assert (paused.done, paused.left) == (["load", "merge"], {"mail": "paused by jana: its server is down"})
+    assert (resumed.done, resumed.left) == (["merge"], {"mail": "paused by jana: its server is down"})
+
+
+@pytest.mark.usefixtures("four")
+def test_who_pauses_one_anew_while_many_are_let_go_is_not_overruled(database: Database, actions: Actions) -> None:
+    pause_many(actions, ALL, "new disks")
+
+    def pause_the_next(done: int, of: int) -> None:
+        if done == 1:
+            actions.pause("mail", "its server is down")
+
+    resumed = resume_many(actions, ALL, on_each=pause_the_next)
+
+    assert (resumed.done, resumed.left) == (["load", "merge"], {"mail": "paused by jana: its server is down"})
+    assert held(database) == {"mail": "its server is down"}
