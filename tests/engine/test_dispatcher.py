@@ -134,9 +134,15 @@ def test_marks_wait_while_sql_is_away(
 
 
 def test_it_sleeps_until_the_next_job_is_due(database: Database, room: WaitingRoom, dispatcher: Dispatcher) -> None:
-    put(database, room, due_at=utc_now() + MINUTE / 100)  # 0.6 s
+    due_at = utc_now() + MINUTE / 100  # 0.6 s
+    put(database, room, due_at=due_at)
 
-    assert 0.2 < dispatcher.step() <= 0.6
+    before = room.now()
+    sleeps = dispatcher.step()
+    after = room.now()
+
+    least, most = (max(0.0, (due_at - moment).total_seconds()) for moment in (after, before))
+    assert least <= sleeps <= most
 
 
 def test_an_earlier_job_ends_the_sleep(database: Database, room: WaitingRoom, dispatcher: Dispatcher) -> None:
