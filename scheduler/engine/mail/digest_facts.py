@@ -41,15 +41,17 @@ from scheduler.rules.mail.digest import (
     Recovered,
     Slow,
     Strip,
+    TooFast,
     Unrun,
 )
 from scheduler.rules.spec import Digest, ScheduleSpec
 from scheduler.rules.states import CANCELLED, FAILED, FINAL, KINDS, LOST, MISSED, PLANNED, QUEUED, SKIPPED, SUCCEEDED
 from scheduler.rules.task.masking import Masker
+from scheduler.rules.task.policy import TaskPolicy
 from scheduler.rules.times.noteworthy import worth_a_word
 from scheduler.store.mail_tables import GIVEN_UP, WAITING, OutboxMessage
 from scheduler.store.schedules import kind_of, now, pauses_of
-from scheduler.store.tables import Gap, Revision, Schedule, Task
+from scheduler.store.tables import Attempt, Gap, Revision, Schedule, Task
 from scheduler.store.types import Instant
 
 BARS = 12  # of the trend and of a strip
@@ -61,6 +63,7 @@ MOST_LOOKED_AT = 500  # schedules whose next fire times are computed
 MOST_CHANGES = 50  # revisions read
 MAIL_WAITS = dt.timedelta(minutes=30)  # a mail that has waited for longer is told
 BAD = (FAILED, LOST)
+AT_ONCE = 500  # ids in one query; SQLite takes 32,000 parameters
 ENDS = (SUCCEEDED, *sorted(FINAL - {SUCCEEDED}))  # the commonest first: it is looked for first
 
 
@@ -75,12 +78,12 @@ def facts_of(
     length = (covers_until - covers_from) / BARS
     starts = [covers_from + length * number for number in range(BARS)]
     unrun = _unrun(session, chosen, covers_from, covers_until)
+    too_fast = _too_fast(session, chosen, covers_from, covers_until)
     slow = _slow(chosen, ended, before, _waiting(session, covers_until))
     slow = _with_overruns(chosen, slow, not_done(session, passed_deadlines(session, covers_from, covers_until)))
-    recovered = _recovered(chosen, ended)
-    troubled = dict.fromkeys(
-        one.name for group in (failing, unrun, slow, recovered) for one in group if getattr(one, "schedule", True)
-    )
+    recovered = _with_errors(session, chosen, _recovered(chosen, ended), covers_from, covers_until)
+    groups = (failing, unrun, too_fast, slow, recovered)
+    troubled = dict.fromkeys(one.name for group in groups for one in group if getattr(one, "schedule", True))
     strip_names = set(list(troubled)[:MOST_STRIPS])
     return Facts(
         service=service,
@@ -90,6 +93,7 @@ def facts_of(
         schedules=len(chosen.rows),
         failing=(*failing, *_ad_hoc(session, chosen, ended)),
         unrun=unrun,
+        too_fast=too_fast,
         slow=slow,
         recovered=recovered,
         held=tuple(_held(chosen)),
@@ -302,6 +306,77 @@ def _recovered(chosen: _Chosen, ended: Sequence[_Ended]) -> tuple[Recovered, ...
     )
 
 
+def _with_errors(
+    session: Session, chosen: _Chosen, recovered: Sequence[Recovered], since: dt.datetime, until: dt.datetime
+) -> tuple[Recovered, ...]:
+    """The same with the error of the last failure of each."""
+    names = {one.name for one in recovered}
+    ids = [schedule_id for schedule_id, schedule in chosen.rows.items() if schedule.name in names]
+    newest: dict[int, str] = {}
+    for start in range(0, len(ids), AT_ONCE):
+        failed = _ended_of_these(ids[start : start + AT_ONCE], chosen, BAD, since, until)
+        query = select(Task.schedule_id, func.max(Task.id).label("id")).where(*failed).group_by(Task.schedule_id)
+        newest.update((row.id, chosen.rows[row.schedule_id].name) for row in session.execute(query))
+    rows = _errors_of(session, sorted(newest))
+    errors = {newest[row.id]: _last_line(row.error, row.reason) for row in rows.values()}
+    return tuple(replace(one, error=errors.get(one.name, "")) for one in recovered)
+
+
+def _ended_of_these(
+    ids: Sequence[int], chosen: _Chosen, states: Sequence[str], since: dt.datetime, until: dt.datetime
+) -> tuple[ColumnElement[bool], ...]:
+    """What so ended of some schedules in the span: stretches of an index."""
+    so_ended = Task.schedule_id.in_(ids), Task.state.in_(states), Task.kind.in_(sorted(chosen.kinds))
+    return *so_ended, Task.finished_at > since, Task.finished_at <= until
+
+
+def _too_fast(session: Session, chosen: _Chosen, since: dt.datetime, until: dt.datetime) -> tuple[TooFast, ...]:
+    """The schedules that succeeded sooner than their `too_fast`: each run by the limit that it was planned with, as
+    an alert judges it."""
+    ids = [schedule_id for schedule_id, one in chosen.rows.items() if one.spec.get("too_fast") is not None]
+    limit = Task.policy["too_fast"].as_string()
+    found: list[TooFast] = []
+    for start in range(0, len(ids), AT_ONCE):
+        some = _ended_of_these(ids[start : start + AT_ONCE], chosen, (SUCCEEDED,), since, until)
+        limits = {}
+        for text in session.scalars(select(limit).where(*some, limit.is_not(None)).distinct()):
+            limits[text] = TaskPolicy.model_validate({"too_fast": text}).too_fast or dt.timedelta(0)
+        for row in session.execute(_too_fast_by(some, limit, limits)) if limits else ():
+            slower_at = from_micros(row.slower_at) if row.slower_at else None
+            found.append(
+                TooFast(
+                    chosen.rows[row.schedule_id].name,
+                    row.number,
+                    row.finished_at,
+                    row.shortest * MICROSECOND,
+                    limits[row.limit],
+                    row.newest,
+                    slower_at if slower_at and slower_at > row.finished_at else None,
+                )
+            )
+    return tuple(sorted(found, key=lambda one: one.name))
+
+
+def _too_fast_by(some: Sequence[ColumnElement[bool]], limit: Any, limits: Mapping[str, dt.timedelta]) -> Any:
+    """A row for each of the schedules that was too fast; of a task with several attempts the last one counts."""
+    took = _number(Attempt.ended_at) - _number(Attempt.started_at)
+    least = case({text: length // MICROSECOND for text, length in limits.items()}, value=limit)  # NULL: it had none
+    groups = (
+        select(
+            Task.schedule_id,
+            func.count(case((took < least, 1))).label("number"),
+            func.min(case((took < least, took))).label("shortest"),
+            func.max(case((took < least, Task.id))).label("newest"),
+            func.max(case((took >= least, _number(Task.finished_at)))).label("slower_at"),
+        )
+        .join(Attempt, and_(Attempt.task_id == Task.id, Attempt.number == Task.attempt))
+        .where(*some)
+        .group_by(Task.schedule_id)
+        .subquery()
+    )
+    return select(groups, Task.finished_at, limit.label("limit")).join(Task, Task.id == groups.c.newest)
+
+
 def _kinds(ended: Sequence[_Ended], before: Sequence[_Ended]) -> Iterator[KindCount]:
     for kind in KINDS:
         here, then = ([one for one in span if one.kind == kind] for span in (ended, before))
@@ -384,8 +459,8 @@ def _newest_bad(state: str) -> Any:
 
 def _errors_of(session: Session, ids: Sequence[int]) -> dict[int, Any]:
     found: dict[int, Any] = {}
-    for start in range(0, len(ids), 500):
-        query = select(Task.id, Task.attempt, Task.error, Task.reason).where(Task.id.in_(ids[start : start + 500]))
+    for start in range(0, len(ids), AT_ONCE):
+        query = select(Task.id, Task.attempt, Task.error, Task.reason).where(Task.id.in_(ids[start : start + AT_ONCE]))
         found.update((row.id, row) for row in session.execute(query))
     return found
 

@@ -63,10 +63,24 @@ class Slow:
 
 
 @dataclass(frozen=True)
+class TooFast:
+    """A schedule that succeeded sooner than its `too_fast` says, and so may have done nothing."""
+
+    name: str
+    count: int  # in the span
+    last: dt.datetime
+    shortest: dt.timedelta
+    limit: dt.timedelta  # of the last
+    task_id: int | None = None
+    slower_at: dt.datetime | None = None  # when one that was slower has succeeded since
+
+
+@dataclass(frozen=True)
 class Recovered:
     name: str
     failures: int
     at: dt.datetime
+    error: str = ""  # of the last failure
 
 
 @dataclass(frozen=True)
@@ -141,6 +155,7 @@ class Facts:
     schedules: int  # in force, of those the digest is about
     failing: tuple[Failing, ...] = ()
     unrun: tuple[Unrun, ...] = ()
+    too_fast: tuple[TooFast, ...] = ()
     slow: tuple[Slow, ...] = ()
     recovered: tuple[Recovered, ...] = ()
     held: tuple[Held, ...] = ()
@@ -217,6 +232,7 @@ WORDS = {
     "lost": ("lost a run", "lost runs"),
     "missed": ("missed a run", "missed runs"),
     "parked": ("cannot fire", "cannot fire"),
+    "too fast": ("was too fast", "were too fast"),
     "late": ("ran late", "ran late"),
     "slow": ("was slow", "were slow"),
     "recovered": ("has recovered", "have recovered"),
@@ -233,6 +249,7 @@ def _counts(facts: Facts) -> dict[str, int]:
     for state in ("lost", "missed"):
         names[state] = {one.name for one in facts.unrun if one.state == state}
     names["parked"] = {one.name for one in facts.held if one.parked}
+    names["too fast"] = {one.name for one in facts.too_fast}
     names["late"] = {one.name for one in facts.slow if (one.late, one.waits, one.finish_by) != (None,) * 3}
     names["slow"] = {one.name for one in facts.slow}
     names["recovered"] = {one.name for one in facts.recovered}
@@ -291,8 +308,9 @@ def _sections(facts: Facts) -> Iterable[Section]:
         ("Missed, skipped, lost", "warn", _unrun_rows(facts), None),
         ("Cannot fire", "warn", [Row(one.name, (one.why,)) for one in facts.held if one.parked], None),
         ("The service itself", "bad", [Row(words) for words in facts.health], None),
+        ("Too fast", "warn", _too_fast_rows(facts), None),
         ("Late or slow", "warn", [_slow_row(one, zone) for one in facts.slow], None),
-        ("Recovered", "good", [_recovered_row(one, zone) for one in facts.recovered], None),
+        ("Recovered", "good", _recovered_rows(facts), None),
         ("Paused", "plain", [_held_row(one, zone) for one in facts.held if not one.parked], None),
         ("Runs by kind", "plain", [_kind_row(one) for one in facts.kinds], None),
         ("Trend", "plain", _trend_rows(facts), None),
@@ -385,6 +403,19 @@ def _unrun_row(one: Unrun, facts: Facts) -> Row:
     return Row(head, tuple(filter(None, (_short(one.reason),))), _task_link(one.task_id, facts))
 
 
+def _too_fast_rows(facts: Facts) -> list[Row]:
+    """Those of which none was slower since come first, then by how often."""
+    found = sorted(facts.too_fast, key=lambda one: (one.slower_at is not None, -one.count, one.name))
+    return [_too_fast_row(one, facts) for one in found]
+
+
+def _too_fast_row(one: TooFast, facts: Facts) -> Row:
+    often, took = (f" {one.count:,} times, last", "took as little as") if one.count > 1 else ("", "took")
+    since = f"slower again {moment(one.slower_at, facts.zone)}" if one.slower_at else "none was slower since"
+    line = f"{took} {brief(one.shortest, 2)}, less than {brief(one.limit, 2)} is too fast; {since}"
+    return Row(f"{one.name}: too fast{often} {moment(one.last, facts.zone)}", (line,), _task_link(one.task_id, facts))
+
+
 def _slow_row(one: Slow, zone: str) -> Row:
     parts = []
     if one.finish_by is not None:
@@ -403,6 +434,24 @@ def _overrun(finish_by: dt.datetime, one: Slow, zone: str) -> str:
     after = "nor since" if one.done_after is None else f"but {brief(one.done_after, 2)} later"
     often = f"not done in time {one.overruns} times, the last" if one.overruns > 1 else "not done"
     return f"{often} by {moment(finish_by, zone)}, {after}"
+
+
+def _recovered_rows(facts: Facts) -> list[Row]:
+    """The schedules that had failed alike share a row, as they did while they failed."""
+    groups: dict[str, list[Recovered]] = {}
+    for one in facts.recovered:
+        groups.setdefault(one.error or f"\0{one.name}", []).append(one)
+    return [
+        _recovered_row(group[0], facts.zone) if len(group) == 1 else _recovered_alike_row(group, facts.zone)
+        for group in groups.values()
+    ]
+
+
+def _recovered_alike_row(group: Sequence[Recovered], zone: str) -> Row:
+    last, failures = max(one.at for one in group), sum(one.failures for one in group)
+    since = f"the last since {moment(last, zone)}, after {_number(failures, 'failure')}"
+    lines = _capped([one.name for one in group]), _short(group[0].error)
+    return Row(f"{len(group)} schedules: well again, {since}", lines)
 
 
 def _recovered_row(one: Recovered, zone: str) -> Row:

@@ -27,7 +27,7 @@ from scheduler.engine.planner import Planner
 from scheduler.engine.reconcile import Reconcile
 from scheduler.engine.work.outcomes import Held, end_badly, end_well
 from scheduler.rules.mail import alerts as rules
-from scheduler.rules.mail.alerts import GATHER
+from scheduler.rules.mail.alerts import CALM, GATHER
 from scheduler.rules.mail.messages import message_id
 from scheduler.rules.spec import Missed, ScheduleSpec
 from scheduler.rules.states import FAILED, FINAL, PLANNED, QUEUED, RUNNING, SKIPPED, SUCCEEDED
@@ -208,7 +208,7 @@ def test_a_schedule_that_pauses_itself_is_told_until_it_goes_on(database: Databa
 
     assert [one.split(" after ")[0] for one in told(database)] == [
         "[jobs] FAILED nightly: ValueError: boom",
-        "[jobs] PAUSED ITSELF nightly: 1 final failures in a row; last: ValueError: boom (no retry)",
+        "[jobs] PAUSED ITSELF nightly: a final failure: ValueError: boom (no retry)",
         "[jobs] goes on: nightly",
     ]
 
@@ -648,6 +648,53 @@ def test_a_storm_is_one_letter(database: Database, alerts: Alerts) -> None:
     alerts.step(now + GATHER)
 
     assert told(database) == ["[jobs] FAILED: 200 schedules: OSError: no route to host"]
+
+
+def test_what_flaps_is_told_once_and_that_it_is_calm_an_hour_after_its_last_change(database: Database) -> None:
+    nightly = put_in_force(database)
+    began = at("02:00")
+    moment = began
+
+    def happens(minutes: int, *, well: bool) -> None:
+        """It ends so at that minute, and a keeper that has just begun looks then and twice again within a minute."""
+        nonlocal moment
+        moment = began + minutes * MINUTE
+        task_id = end(database, nightly, well=well)
+        with database.write() as session:
+            session.execute(update(Task).where(Task.id == task_id).values(finished_at=moment))
+            session.execute(update(Happening).values(happened_at=moment))
+        for seconds in (0, 40, 50):
+            an_alerts(database).step(moment + seconds * SECOND)
+
+    for minutes in range(0, 12, 2):  # six changes, of which the third failure makes it flap
+        happens(minutes, well=minutes % 4 == 2)
+
+    flapping = [
+        "[jobs] FAILED nightly: ValueError: boom",
+        "[jobs] recovered nightly after 2 m",
+        "[jobs] FAILED nightly: ValueError: boom",
+        "[jobs] recovered nightly after 2 m",
+        "[jobs] flapping nightly (failed): silent until it is calm for an hour",
+    ]
+    assert told(database) == flapping
+
+    for minutes in (40, 69, 70):  # fails, fails again, is well; the hour begins anew
+        happens(minutes, well=minutes == 70)
+    for look in (CALM - 30 * MINUTE, CALM - SECOND):
+        an_alerts(database).step(moment + look)
+    assert told(database) == flapping
+
+    an_alerts(database).step(moment + CALM)
+    an_alerts(database).step(moment + 2 * CALM)
+
+    assert told(database) == [*flapping, "[jobs] recovered nightly after 30 m, calm for an hour"]
+    with database.read() as session:
+        mails = session.scalars(select(OutboxMessage).order_by(OutboxMessage.id)).all()
+    assert mails[-1].content["replies_to"] == [mails[4].message_id]
+
+    happens(200, well=False)
+
+    assert told(database)[6:] == ["[jobs] FAILED nightly: ValueError: boom"]
 
 
 def test_alerts_that_are_long_over_are_forgotten(database: Database) -> None:

@@ -24,18 +24,20 @@ from scheduler.rules.mail.digest import (
     KindCount,
     Recovered,
     Slow,
+    TooFast,
     Unrun,
     digest_of,
 )
 from scheduler.rules.spec import At, Contact, Digest, Once
 from scheduler.rules.states import FAILED, LOST, MISSED, PLANNED, QUEUED, SKIPPED, SUCCEEDED
+from scheduler.rules.task.policy import TaskPolicy
 from scheduler.settings import Settings
 from scheduler.store import schedules
 from scheduler.store.database import Database
 from scheduler.store.mail_tables import SENT, DigestIssue, OutboxMessage
 from scheduler.store.tables import Part, Schedule
 from scheduler.task_functions import find_task_functions
-from tests.builders import HOUR, MINUTE, a_book_of, a_revision, a_schedule, a_spec, a_task, at
+from tests.builders import HOUR, MINUTE, a_book_of, a_revision, a_schedule, a_spec, a_task, an_attempt, at
 
 SECOND = dt.timedelta(seconds=1)
 NOON = at("12:00")
@@ -119,6 +121,78 @@ def test_late_slow_and_recovered_ones_are_held_against_what_is_usual(database: D
     assert facts.slow == (Slow("late", late=10 * MINUTE), Slow("slow", took=5 * MINUTE, usual=MINUTE))
     assert facts.recovered == (Recovered("well", 1, at("07:00:01")),)
     assert facts.failing == ()
+
+
+def test_well_again_is_told_with_the_last_error_so_that_equal_ones_can_share_a_row(database: Database) -> None:
+    error = {"type": "OSError", "message": "cannot write\n  no space left\n", "traceback": ""}
+    with database.write() as session:
+        for name in ("a", "b"):
+            well = a_schedule(session, a_spec(name=name))
+            a_task(session, schedule=well, **ended("05:00", FAILED, error={**error, "message": name}))
+            a_task(session, schedule=well, **ended("06:00", FAILED, error=error))
+            a_task(session, schedule=well, **ended("07:00"))
+        lost = a_schedule(session, a_spec(name="c"))
+        a_task(session, schedule=lost, **ended("06:00", LOST, reason="no word"))
+        a_task(session, schedule=lost, **ended("07:00"))
+
+    facts = facts_at_noon(database)
+
+    assert facts.recovered == (
+        Recovered("a", 2, at("07:00:01"), "OSError: no space left"),
+        Recovered("b", 2, at("07:00:01"), "OSError: no space left"),
+        Recovered("c", 1, at("07:00:01"), "no word"),
+    )
+
+
+def test_what_succeeded_too_fast_is_told_by_the_limit_that_each_run_had(database: Database) -> None:
+    limit, lower = (TaskPolicy(too_fast=seconds * SECOND) for seconds in (30, 10))
+    with database.write() as session:
+
+        def ran(name: str, *runs: tuple[str, float, TaskPolicy], state: str = SUCCEEDED) -> list[int]:
+            schedule = a_schedule(session, a_spec(name=name, too_fast=10 * SECOND))
+            ids = []
+            for clock, took, policy in runs:
+                begun = ended(clock, state, took=took * SECOND, policy=policy, attempt=2)
+                task = a_task(session, schedule=schedule, **begun)
+                first = {"started_at": at(clock) - HOUR, "outcome": FAILED}  # its time is not that of the success
+                an_attempt(session, task, number=1, **first)
+                last = an_attempt(session, task, number=2, started_at=at(clock), outcome=SUCCEEDED)
+                last.ended_at = at(clock) + took * SECOND
+                ids.append(task.id)
+            return ids
+
+        again = ran("again", ("08:00", 2, limit), ("08:30", 0.5, limit), ("09:00", 12, lower))
+        [once] = ran("once", ("08:00", 9.999, lower))
+        ran("just-in-time", ("08:00", 10, lower), ("09:00", 20, lower))
+        ran("of-old", ("08:00", 1, TaskPolicy()))  # planned before anybody named a limit
+        ran("failed", ("08:00", 1, limit), state=FAILED)
+        gone = a_schedule(session, a_spec(name="no-limit-any-more"))
+        an_attempt(session, a_task(session, schedule=gone, **ended("08:00", policy=limit)), outcome=SUCCEEDED)
+
+    facts = facts_at_noon(database)
+
+    assert facts.too_fast == (
+        TooFast("again", 2, at("08:30:00.5"), 0.5 * SECOND, 30 * SECOND, again[1], slower_at=at("09:00:12")),
+        TooFast("once", 1, at("08:00:09.999"), 9.999 * SECOND, 10 * SECOND, once),
+    )
+    assert [one.name for one in facts.strips] == ["again", "once"]
+
+
+def test_a_digest_asks_for_what_was_too_fast_only_where_that_can_be(database: Database) -> None:
+    with database.write() as session:
+        other = a_schedule(session, a_spec(name="other", too_fast=30 * SECOND))
+        task = a_task(session, schedule=other, **ended("08:00", policy=TaskPolicy(too_fast=30 * SECOND)))
+        an_attempt(session, task, started_at=at("08:00"), outcome=SUCCEEDED).ended_at = at("08:00:01")
+
+    def told(asked: Digest, until: dt.datetime) -> list[str]:
+        with database.read() as session:
+            since = until - dt.timedelta(hours=1)
+            found = digest_facts.facts_of(session, asked, service="jobs", covers_from=since, covers_until=until)
+        return [one.name for one in found.too_fast]
+
+    assert told(MORNING, at("08:30")) == ["other"]
+    assert told(MORNING, NOON) == []  # of another hour
+    assert told(MORNING.model_copy(update={"tags": ("prod",)}), at("08:30")) == []
 
 
 def test_what_is_due_and_has_not_started_is_late_and_a_kind_without_workers_is_told(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""The facts of six mornings, for the tests of a digest's text and HTML."""
+"""The facts of eight mornings, for the tests of a digest's text and HTML."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from scheduler.rules.mail.digest import (
     Recovered,
     Slow,
     Strip,
+    TooFast,
     Unrun,
 )
 
@@ -119,6 +120,29 @@ FIVE_HUNDRED_FAILING = facts(
     ),
 )
 
+TOO_FAST = facts(
+    too_fast=(
+        TooFast("backup", 3, local(23, "02:00"), 0.4 * SECOND, 30 * SECOND, 4801, slower_at=local(23, "04:00")),
+        TooFast("invoice-import", 1, local(23, "03:00"), 1.2 * SECOND, 5 * MINUTE, 4803),
+        TooFast("stock-import", 2, local(22, "03:00"), 0 * SECOND, 10 * SECOND, 4790),
+    ),
+    slow=(Slow("backup", took=31 * MINUTE, usual=12 * MINUTE),),
+    kinds=(QUIET,),
+    base_url="https://jobs.example.org/",
+)
+
+REFUSED = "ConnectionError: bank.example refused"
+ALL_WELL_AGAIN = facts(
+    recovered=(
+        Recovered("ledger-sync", 1, local(22, "23:10"), "ValueError: row 17 has no amount"),
+        Recovered("invoice-export", 5, local(22, "02:10"), REFUSED),
+        Recovered("invoice-import", 1_200, local(22, "02:20"), REFUSED),
+        Recovered("mail-flush", 2, local(21, "09:05"), ""),
+        Recovered("partner-feed", 3, local(22, "02:15"), REFUSED),
+        Recovered("thumbnails", 1, local(21, "09:00"), ""),
+    ),
+)
+
 SITUATIONS = {
     "all green": ALL_GREEN,
     "mixed": MIXED,
@@ -126,4 +150,6 @@ SITUATIONS = {
     "after an outage": AFTER_AN_OUTAGE,
     "only missed": ONLY_MISSED,
     "500 failing": FIVE_HUNDRED_FAILING,
+    "too fast": TOO_FAST,
+    "well again": ALL_WELL_AGAIN,
 }

@@ -1,4 +1,4 @@
-"""What a digest says, whole, on six mornings."""
+"""What a digest says, whole, on eight mornings."""
 
 from __future__ import annotations
 
@@ -167,6 +167,52 @@ STILL FAILING (500)
 The next one comes on Tue 24 Nov 07:30 (Europe/Berlin).
 """
 
+TEXT_TOO_FAST = """\
+[jobs prod] 3 too fast, 38 ok - Mon 23 Nov
+
+Of 41 schedules 3 were too fast and 38 are ok, from Fri 20 Nov 07:30 to Mon 23
+Nov 07:30 (Europe/Berlin).
+
+TOO FAST
+- stock-import: too fast 2 times, last Sun 22 Nov 03:00
+  took as little as 0 ms, less than 10 s is too fast; none was slower since
+  https://jobs.example.org/tasks/4790
+- invoice-import: too fast Mon 23 Nov 03:00
+  took 1.2 s, less than 5 m is too fast; none was slower since
+  https://jobs.example.org/tasks/4803
+- backup: too fast 3 times, last Mon 23 Nov 02:00
+  took as little as 0.4 s, less than 30 s is too fast; slower again Mon 23 Nov
+  04:00
+  https://jobs.example.org/tasks/4801
+
+LATE OR SLOW
+- backup: took up to 31 m, usually 12 m
+
+RUNS BY KIND
+- scheduled: 4,320 runs, 100 % ok (before: 4,320 runs, 99.9 % ok)
+  on average 2.4 s (before: 2.3 s), the longest 41 s
+
+The next one comes on Tue 24 Nov 07:30 (Europe/Berlin).
+"""
+
+TEXT_WELL_AGAIN = """\
+[jobs prod] 6 recovered, 35 ok - Mon 23 Nov
+
+Of 41 schedules 6 have recovered and 35 are ok, from Fri 20 Nov 07:30 to Mon
+23 Nov 07:30 (Europe/Berlin).
+
+RECOVERED
+- ledger-sync: well again since Sun 22 Nov 23:10, after 1 failure
+- 3 schedules: well again, the last since Sun 22 Nov 02:20, after 1,208
+  failures
+  invoice-export, invoice-import, partner-feed
+  ConnectionError: bank.example refused
+- mail-flush: well again since Sat 21 Nov 09:05, after 2 failures
+- thumbnails: well again since Sat 21 Nov 09:00, after 1 failure
+
+The next one comes on Tue 24 Nov 07:30 (Europe/Berlin).
+"""
+
 TEXTS = {
     "all green": TEXT_ALL_GREEN,
     "mixed": TEXT_MIXED,
@@ -174,6 +220,8 @@ TEXTS = {
     "after an outage": TEXT_AFTER_AN_OUTAGE,
     "only missed": TEXT_ONLY_MISSED,
     "500 failing": TEXT_FIVE_HUNDRED_FAILING,
+    "too fast": TEXT_TOO_FAST,
+    "well again": TEXT_WELL_AGAIN,
 }
 
 
