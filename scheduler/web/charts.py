@@ -32,6 +32,7 @@ from scheduler.rules.states import (
 
 DAY = dt.timedelta(days=1)
 WEEK = 7
+CLOSED_AT_ONCE = frozenset({"circle", "path", "rect", "use"})  # if empty: pages hold hundreds of them
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def tag(name: str, content: object = "", **attributes: object) -> Markup:
     """
     named = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items() if value is not None}
     told = Markup("").join(Markup(' {}="{}"').format(Markup(key), _plain(value)) for key, value in named.items())
+    if not content and name in CLOSED_AT_ONCE:
+        return Markup("<{0}{1}/>").format(Markup(name), told)
     return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), told, content)
 
 
@@ -320,114 +323,182 @@ def _brief(seconds: float) -> str:
 
 # --- a day, a lane a schedule ---------------------------------------------------------------------------------------
 
-DAY_WIDTH, DAY_LEFT, DAY_TOP, LANE = 1180, 190, 30, 26
-NAME_LETTERS = 25  # of a schedule in the column at the left; the hover has all of it
+HALF, LANE = 495, 26  # of half a lane: width and height
+HOURS, TICK = 30, 26  # of the hours above the lanes: height, and where their lines begin
+THROUGH = ("day-1", "day-2")  # names of what goes through all lanes: drawn once, shown in each
 WORST_FIRST = (FAILED, LOST, MISSED, RUNNING, RETRYING, QUEUED, SKIPPED, CANCELLED, SUCCEEDED, PLANNED)
 
 
+@dataclass(frozen=True)
+class _Half:
+    """Half a day, and where in its picture a moment is."""
+
+    day: Day
+    number: int  # 0, 1
+
+    @property
+    def start(self) -> dt.datetime:
+        return self.day.span.start + self.number * self.length
+
+    @property
+    def length(self) -> dt.timedelta:
+        return (self.day.span.end - self.day.span.start) / 2
+
+    @property
+    def end(self) -> dt.datetime:
+        return self.start + self.length
+
+    def x(self, moment: dt.datetime) -> float:
+        return min(max((moment - self.start) / self.length, 0.0), 1.0) * HALF
+
+    def has(self, moment: dt.datetime) -> bool:
+        return self.start <= moment < self.end
+
+    def touches(self, start: dt.datetime, end: dt.datetime) -> bool:
+        return self.has(start) or (start < self.end and end > self.start)
+
+    def clock(self, moment: dt.datetime) -> str:
+        return f"{moment.astimezone(ZoneInfo(self.day.zone)):%H:%M}"
+
+
 def day_picture(day: Day) -> Markup:
-    """Each schedule's day as a lane, local hours above; what stood in the way is shaded. The names are a picture of
-    their own beside it: they stay where they are when the lanes are wider than the window."""
-    height = DAY_TOP + max(len(day.lanes), 1) * LANE + 6
-    lanes = _joined(_lane(day, lane, DAY_TOP + n * LANE) for n, lane in enumerate(day.lanes))
+    """Each schedule's day as a lane under the local hours, in two halves: beside each other where there is room, below
+    each other on a phone (static/style.css). What stood in the way is shaded."""
+    halves = _Half(day, 0), _Half(day, 1)
     label = f"{day.date:%A} {day.date.isoformat()}: {_schedules(day)}, local time of {day.zone}"
-    names = _joined(_name(lane, DAY_TOP + n * LANE) for n, lane in enumerate(day.lanes))
-    content = _hours(day, height) + _shades(day, height) + lanes + _now(day, height)
-    return tag(
-        "div",
-        _picture("the schedules", DAY_LEFT, height, names, "day-names")
-        + _picture(label, DAY_WIDTH - DAY_LEFT, height, content, "day", DAY_LEFT),
-        class_="lanes",
-    )
+    hours = tag("div", tag("span") + _joined(map(_hours, halves)), class_="lane-hours")
+    lanes = _joined(_lane(lane, halves) for lane in day.lanes)
+    return tag("div", hours + lanes, class_="lanes", role="region", aria_label=label)
 
 
 def _schedules(day: Day) -> str:
     return "1 schedule" if len(day.lanes) == 1 else f"{len(day.lanes)} schedules"
 
 
-def _x(day: Day, moment: dt.datetime) -> float:
-    return DAY_LEFT + (moment - day.span.start) / (day.span.end - day.span.start) * (DAY_WIDTH - DAY_LEFT)
+def _half_picture(half: _Half, height: int, content: Markup, label: str | None = None) -> Markup:
+    return tag(
+        "svg",
+        content,
+        class_="chart half",
+        viewBox=f"0 0 {HALF} {height}",
+        preserveAspectRatio="none" if label else None,
+        role=None if label is None else "group" if "<a " in content else "img",
+        aria_label=label,
+        aria_hidden=None if label else "true",
+    )
 
 
-def _hours(day: Day, height: int) -> Markup:
-    """A line each hour of real time, a word each second one: when clocks change, an hour is left out or comes twice."""
+def _hours(half: _Half) -> Markup:
+    """A line each hour of real time, a word each second one: when clocks change, an hour is left out or comes twice.
+    With it what goes through all lanes, so that each of them need only name it."""
     hour = dt.timedelta(hours=1)
-    lines, words = [], []
-    for n in range(int((day.span.end - day.span.start) / hour) + 1):
-        x = _x(day, day.span.start + n * hour)
-        lines.append(f"M{_plain(x)} {DAY_TOP - 4}V{height}")
-        if n % 2 == 0 and x < DAY_WIDTH - 20:
-            words.append(tag("text", _clock(day, day.span.start + n * hour), x=x, y=22.0))
-    return tag("path", class_="grid-line", d="".join(lines)) + _joined(words)
+    first = half.day.span.start
+    hours = [first + n * hour for n in range(int((half.day.span.end - first) / hour) + 1)]
+    lines = [half.x(one) for one in hours if half.has(one) or one == half.day.span.end == half.end]
+    words = [tag("text", half.clock(one), x=half.x(one), y=22.0) for one in hours[::2] if half.has(one)]
+    through = tag("g", _through(half, lines), id=THROUGH[half.number], class_="chart")
+    ticks = [_upright("grid-line", lines, TICK, HOURS)]
+    if half.has(half.day.now):
+        ticks.append(_upright("now", [half.x(half.day.now)], TICK - 4, HOURS))
+    return _half_picture(half, HOURS, tag("defs", through) + _joined([*ticks, *words, *_changes(half)]))
 
 
-def _shades(day: Day, height: int) -> Markup:
-    """Outages over all lanes; clock changes as a line with its word."""
-    outages = [_shade(day, one, DAY_TOP - 4, height - DAY_TOP + 4, "shade-outage") for one in day.outages]
-    changes = []
+def _upright(class_: str, places: Iterable[float], top: int, bottom: int, title: str = "") -> Markup:
+    told = tag("title", title) if title else Markup("")
+    return tag("path", told, class_=class_, d="".join(f"M{_plain(x)} {top}V{bottom}" for x in places))
+
+
+def _through(half: _Half, lines: Sequence[float]) -> Markup:
+    """The hours, outages, changes of the clocks and now, as high as a lane."""
+    day = half.day
+    parts = [_upright("grid-line", lines, 0, LANE), *_shades(half, day.outages, "shade-outage")]
     for one in day.clock_changes:
-        x = _x(day, one.start)
-        line = tag("path", class_="clock", d=f"M{_plain(x)} {DAY_TOP - 4}V{height}")
-        changes.append(tag("g", tag("title", one.why) + line + tag("text", one.why, class_="clock", x=x + 4, y=8.0)))
-    return _joined([*outages, *changes])
+        if half.has(one.start):
+            parts.append(_upright("clock", [half.x(one.start)], 0, LANE, one.why))
+    if half.has(day.now):
+        parts.append(_upright("now", [half.x(day.now)], 0, LANE, f"now, {half.clock(day.now)}"))
+    return _joined(parts)
 
 
-def _shade(day: Day, span: Span, y: float, height: float, class_: str) -> Markup:
-    x = _x(day, span.start)
-    told = f"{_clock(day, span.start)} to {_clock(day, span.end)}: {span.why}"
-    box = {"x": x, "y": y, "width": max(_x(day, span.end) - x, 1.0), "height": height}
-    return tag("rect", tag("title", told), class_=class_, **box)
+def _changes(half: _Half) -> Iterable[Markup]:
+    for one in half.day.clock_changes:
+        if half.has(one.start):
+            x = half.x(one.start)
+            place = {"x": x + 4, "text_anchor": None} if x < HALF / 2 else {"x": x - 4, "text_anchor": "end"}
+            yield tag("text", one.why, class_="clock", y=8.0, **place)
 
 
-def _now(day: Day, height: int) -> Markup:
-    if not day.span.start <= day.now < day.span.end:
-        return Markup("")
-    line = f"M{_plain(_x(day, day.now))} {DAY_TOP - 8}V{height}"
-    return tag("path", tag("title", f"now, {_clock(day, day.now)}"), class_="now", d=line)
+def _shades(half: _Half, spans: Iterable[Span], class_: str) -> Iterable[Markup]:
+    for span in spans:
+        if half.touches(span.start, span.end):
+            x = half.x(span.start)
+            told = f"{half.clock(span.start)} to {half.clock(span.end)}: {span.why}"
+            box = {"x": x, "y": 0, "width": max(half.x(span.end) - x, 1.0), "height": LANE}
+            yield tag("rect", tag("title", told), class_=class_, **box)
 
 
-def _name(lane: Lane, y: int) -> Markup:
-    name = lane.name if len(lane.name) <= NAME_LETTERS else f"{lane.name[: NAME_LETTERS - 1]}…"
+def _lane(lane: Lane, halves: Sequence[_Half]) -> Markup:
+    pictures = [_half_picture(half, LANE, _half_lane(lane, half), _named(lane, half)) for half in halves]
+    return tag("div", _name(lane) + _joined(pictures), class_="lane")
+
+
+def _named(lane: Lane, half: _Half) -> str:
+    return f"{lane.name}, {half.clock(half.start)} to {half.clock(half.end)}"
+
+
+def _name(lane: Lane) -> Markup:
+    """The name; for phones, on which nothing can be hovered over, the sums as well, the worst first."""
     held = "" if lane.state == "active" else f" ({lane.state})"
-    words = tag("text", tag("title", f"{lane.name}{held}: {lane.words}") + name, class_="name", x=0, y=y + 17)
-    axis = tag("path", class_="axis", d=f"M0 {y + LANE}H{DAY_LEFT}")
-    return axis + _linked(f"/schedules/{quote(lane.name)}", words)
+    link = tag("a", lane.name, href=f"/schedules/{quote(lane.name)}", title=f"{lane.name}{held}: {lane.words}")
+    sums = _sums(lane)
+    told = [_told_sum(state, sums[state]).replace(" ", "\u00a0") for state in sorted(sums, key=WORST_FIRST.index)]
+    words = ", ".join([lane.state, *told] if held else told)
+    return tag("p", link + (tag("span", f" {words}", class_="sums") if words else ""), class_="name")
 
 
-def _lane(day: Day, lane: Lane, y: int) -> Markup:
-    axis = tag("path", class_="axis", d=f"M{DAY_LEFT} {y + LANE}H{DAY_WIDTH}")
-    blackouts = [_shade(day, one, y + 1, LANE - 1, "shade-blackout") for one in lane.blackouts]
-    gaps = [_shade(day, one, y + 1, LANE - 1, "shade-outage") for one in lane.gaps]
-    marks = _summed(day, lane, y + 3) if lane.is_summed else _singly(day, lane, y + 3)
-    return _joined([axis, *blackouts, *gaps, marks])
+def _sums(lane: Lane) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for mark in lane.marks:
+        sums[mark.state] += mark.count
+    return sums
 
 
-def _singly(day: Day, lane: Lane, y: float) -> Markup:
+def _told_sum(state: str, number: int) -> str:
+    return f"{number:,} {state}" if number else f"more {state}"
+
+
+def _half_lane(lane: Lane, half: _Half) -> Markup:
+    shades = [*_shades(half, lane.blackouts, "shade-blackout"), *_shades(half, lane.gaps, "shade-outage")]
+    marks = _summed(lane, half) if lane.is_summed else _singly(lane, half)
+    return _joined([tag("use", href=f"#{THROUGH[half.number]}"), *shades, marks])
+
+
+def _singly(lane: Lane, half: _Half) -> Markup:
     """Each run by itself, as long as it took, with a link to its task."""
     drawn = []
     for mark in lane.marks:
-        x = _x(day, mark.start)
-        width = max(min(_x(day, mark.end), float(DAY_WIDTH)) - x, 4.0)
-        title = f"{_clock(day, mark.start)} {mark.state}"
-        href = "" if mark.task_id is None else f"/tasks/{mark.task_id}"
-        drawn.append(_linked(href, shape(mark.state, x, y, width, LANE - 6.0, title)))
+        if half.touches(mark.start, mark.end):
+            x = half.x(mark.start)
+            width = max(half.x(mark.end) - x, 4.0 if half.has(mark.start) else 1.0)
+            title = f"{half.clock(mark.start)} {mark.state}"
+            href = "" if mark.task_id is None else f"/tasks/{mark.task_id}"
+            drawn.append(_linked(href, shape(mark.state, x, 3, width, LANE - 6.0, title)))
     return _joined(drawn)
 
 
-def _summed(day: Day, lane: Lane, y: float) -> Markup:
+def _summed(lane: Lane, half: _Half) -> Markup:
     """A box each quarter of an hour, in the form of the worst that ended in it; one path a state."""
     quarters: dict[int, str] = {}
-    counts: Counter[str] = Counter()
     for mark in lane.marks:
-        counts[mark.state] += mark.count
-        n = (mark.start - day.span.start) // QUARTER
-        quarters[n] = min(quarters.get(n, mark.state), mark.state, key=WORST_FIRST.index)
-    width = (DAY_WIDTH - DAY_LEFT) / ((day.span.end - day.span.start) / QUARTER) - 1
+        if half.has(mark.start):
+            n = (mark.start - half.start) // QUARTER
+            quarters[n] = min(quarters.get(n, mark.state), mark.state, key=WORST_FIRST.index)
+    width = HALF / (half.length / QUARTER) - 1
     paths: dict[str, list[str]] = {}
     for n, state in quarters.items():
-        paths.setdefault(state, []).append(_box(state, _x(day, day.span.start + n * QUARTER), y, width))
+        paths.setdefault(state, []).append(_box(state, half.x(half.start + n * QUARTER), 3, width))
     drawn = _joined(tag("path", class_=_class(state), d="".join(parts)) for state, parts in paths.items())
-    told = ", ".join(f"{number:,} {state}" if number else f"more {state}" for state, number in counts.most_common())
+    told = ", ".join(_told_sum(state, number) for state, number in _sums(lane).most_common())
     return tag("g", tag("title", f"{lane.name}: {told}, by quarters of an hour") + drawn)
 
 
@@ -441,7 +512,3 @@ def _box(state: str, x: float, y: float, width: float) -> str:
         return "".join(dashes)
     top, tall = y + high * 0.3, high * 0.7
     return f"M{left} {_plain(top)}h{width:.0f}v{_plain(tall)}h-{width:.0f}z"
-
-
-def _clock(day: Day, moment: dt.datetime) -> str:
-    return f"{moment.astimezone(ZoneInfo(day.zone)):%H:%M}"

@@ -40,6 +40,7 @@ SHOTS = {  # address, width, height, colours
     "page-now-dark": ("/", 1200, 1110, "dark"),
     "page-now-phone": ("/", 360, 1500, "light"),
     "page-day": ("/day", 1180, 800, "light"),
+    "page-day-phone": ("/day", 360, 1290, "light"),
     "page-schedules": ("/schedules", 1180, 1108, "light"),
     "page-schedule": ("/schedules/nightly-report", 1180, 1150, "light"),
     "page-task": ("/tasks/TASK", 1180, 930, "light"),

@@ -56,6 +56,15 @@ def titles(markup: object) -> list[str]:
     return [found.text or "" for found in parsed(markup).iter("title")]
 
 
+def boxes(day: Day, state: str) -> list[list[tuple[float, float]]]:
+    """The left edge and the width of each box of that state, in the halves of the first lane."""
+    lane = next(one for one in parsed(day_picture(day)).iter("div") if one.attrib["class"] == "lane")
+    return [
+        [(float(one.attrib["x"]), float(one.attrib["width"])) for one in half.iter("rect") if one.get("class") == state]
+        for half in lane.iter("svg")
+    ]
+
+
 def texts(markup: object) -> list[str]:
     return [found.text or "".join(found.itertext()) for found in parsed(markup).iter("text")]
 
@@ -214,24 +223,61 @@ def test_a_day_shows_each_run_with_a_link_and_what_is_to_come_without() -> None:
 
     drawn = day_picture(a_day(lane))
 
-    assert [one.attrib["href"] for one in parsed(drawn).iter("a")] == ["/schedules/nightly", "/tasks/17"]
-    assert titles(drawn) == [
-        "the schedules",
-        "nightly: every hour",
+    name, run = parsed(drawn).iter("a")
+    assert (name.attrib["href"], name.attrib["title"]) == ("/schedules/nightly", "nightly: every hour")
+    assert run.attrib["href"] == "/tasks/17"
+    assert titles(drawn) == ["now, 13:00", "07:00 succeeded", "19:00 planned"]
+    assert [one.attrib["aria-label"] for one in parsed(drawn).iter() if "aria-label" in one.attrib] == [
         "Tuesday 2026-11-24: 1 schedule, local time of Europe/Berlin",
-        "07:00 succeeded",
-        "19:00 planned",
-        "now, 13:00",
+        "nightly, 00:00 to 12:00",
+        "nightly, 12:00 to 00:00",
     ]
+    assert [one.text for one in parsed(drawn).iter("span") if one.text] == [" 1\u00a0succeeded, 1\u00a0planned"]
 
 
 def test_a_day_draws_time_to_scale() -> None:
     lane = a_lane(marks=(LaneMark("succeeded", at("05:00"), at("11:00"), 1, 17),))  # 06:00 to 12:00 in Berlin
 
-    box = next(one for one in parsed(day_picture(a_day(lane))).iter("rect") if one.attrib["class"] == "succeeded")
+    assert boxes(a_day(lane), "succeeded") == [[(495 / 2, 495 / 2)], []]
 
-    assert float(box.attrib["x"]) == pytest.approx(190 + 990 / 4)
-    assert float(box.attrib["width"]) == pytest.approx(990 / 4)
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        pytest.param("10:00", "14:00", [[(495 - 41.2, 41.2)], [(0, 3 * 41.25)]], id="over noon"),
+        pytest.param("10:59:59", "11:00:01", [[(495, 4)], [(0, 1)]], id="hardly over noon"),
+        pytest.param("11:00", "11:00", [[], [(0, 4)]], id="at noon"),
+        pytest.param("22:30", "23:50", [[], [(495 - 20.6, 20.6)]], id="over midnight"),
+    ],
+)
+def test_what_runs_over_noon_is_drawn_in_both_halves(start: str, end: str, expected: list[object]) -> None:
+    lane = a_lane(marks=(LaneMark("succeeded", at(start), at(end), 1, 17),))
+
+    drawn = boxes(a_day(lane), "succeeded")
+
+    assert [[pytest.approx(box, abs=0.1) for box in half] for half in drawn] == expected
+
+
+def test_what_goes_through_all_lanes_is_drawn_once_and_named_in_each() -> None:
+    outage = Span(at("10:00"), at("12:00"), "nobody planned")  # over noon in Berlin
+
+    drawn = parsed(day_picture(a_day(a_lane(), a_lane(name="other"), outages=(outage,))))
+
+    through = {one.attrib["id"]: one for one in drawn.iter("g") if "id" in one.attrib}
+    assert [one.attrib["href"] for one in drawn.iter("use")] == ["#day-1", "#day-2"] * 2
+    shaded = [[float(one.attrib["width"]) for one in half.iter("rect")] for half in through.values()]
+    assert shaded == [[pytest.approx(41.2, abs=0.1)], [pytest.approx(41.2, abs=0.1)]]
+    assert [one.attrib["class"] for one in through["day-2"].iter("path")] == ["grid-line", "now"]
+
+
+def test_the_sums_of_a_lane_tell_the_worst_first_and_why_it_is_held() -> None:
+    marks = [LaneMark(state, at("06:00"), at("06:15"), n) for n, state in enumerate(("planned", "succeeded", "lost"))]
+
+    drawn = day_picture(a_day(a_lane(state="paused", marks=tuple(marks), is_summed=True), a_lane(name="none")))
+
+    assert [one.text for one in parsed(drawn).iter("span") if one.text] == [
+        " paused, 2\u00a0lost, 1\u00a0succeeded, more\u00a0planned"
+    ]
 
 
 def test_a_lane_of_many_runs_is_summed_by_quarters_and_the_worst_is_seen() -> None:
@@ -299,7 +345,8 @@ def test_no_name_gets_out_of_its_text() -> None:
     drawn = day_picture(a_day(lane))
 
     assert "<script" not in drawn
-    assert f"{NASTY}: {NASTY}" in titles(drawn)
+    assert next(parsed(drawn).iter("a")).attrib["title"] == f"{NASTY}: {NASTY}"
+    assert next(parsed(drawn).iter("a")).text == NASTY
 
 
 def test_a_page_of_lanes_stays_small() -> None:

@@ -78,12 +78,6 @@
     }, () => { button.textContent = "Cannot copy here"; });
   });
 
-  // A day that is wider than its window begins at now, not at midnight.
-  for (const now of document.querySelectorAll(".wide .chart .now")) {
-    const wide = now.closest(".wide"), {left} = now.getBoundingClientRect();
-    wide.scrollLeft += left - wide.getBoundingClientRect().left - wide.clientWidth * 0.75;
-  }
-
   // <form data-confirm="Cancel task 17?"> asks first; <select data-submit> sends its form when it changes.
   document.addEventListener("submit", event => {
     const asked = (event.submitter && event.submitter.dataset.confirm) || event.target.dataset.confirm;

@@ -18,7 +18,7 @@ from scheduler.store import users
 from scheduler.store.tables import Part, Schedule, Task
 from scheduler.web.events import BEAT_EVERY, CHECK_EVERY
 from tests.browser import OpenPage, faint_texts, overflow
-from tests.builders import HOUR, MINUTE, a_revision, a_schedule, a_spec, a_task
+from tests.builders import HOUR, MINUTE, a_revision, a_schedule, a_spec, a_task, at
 from tests.engine.page.test_now import all_parts, tick
 from tests.proxy import PASS, SWALLOW, Proxy
 from tests.waiting import wait_for
@@ -366,6 +366,57 @@ def test_every_page_is_read_in_light_and_dark_on_a_phone_and_on_a_desk(site: Sit
 
             assert overflow(opened) == 0, (width, scheme)
             assert faint_texts(opened) == [], (width, scheme)
+
+
+LANE = """name => {
+    const lane = [...document.querySelectorAll(".lane")].find(one => one.querySelector("a").textContent === name);
+    return [".name", ".half", ".half + .half"].map(part => lane.querySelector(part).getBoundingClientRect().toJSON());
+}"""
+BOXES_SCROLLED_ASIDE = """[...document.querySelectorAll("main *")]
+    .filter(one => one.scrollWidth > one.clientWidth + 1 && /auto|scroll/.test(getComputedStyle(one).overflowX))
+    .map(one => one.outerHTML.slice(0, 80))"""
+
+
+def test_on_a_phone_a_day_is_two_halves_under_the_name_and_nothing_is_scrolled_aside(
+    site: Site, page: OpenPage
+) -> None:
+    name = "backup-of-all-customers-with-all-that-they-have-ever-sent-to-us"
+    with site.database.write() as session:
+        schedule = a_schedule(session, a_spec(name=name, every=HOUR))
+        night = at("01:00", "2026-11-23")
+        ran = {"state": "failed", "fire_time": night, "started_at": night, "finished_at": night + 20 * SECOND}
+        task = a_task(session, schedule=schedule, **ran).id
+    opened = page(360, 740, java_script_enabled=False)
+
+    opened.goto(f"{site.url}/day?date=2026-11-23")
+
+    assert overflow(opened) == 0
+    assert opened.evaluate(BOXES_SCROLLED_ASIDE) == []
+    told, morning, afternoon = opened.evaluate(LANE, name)
+    assert told["bottom"] <= morning["top"] < morning["bottom"] <= afternoon["top"]
+    assert (morning["left"], morning["width"]) == (afternoon["left"], afternoon["width"])
+    assert morning["width"] > 290
+    expect(opened.locator(".lane", has_text=name)).to_contain_text("1 failed")
+
+    link = opened.locator(f"a[href='/tasks/{task}']")
+    link.scroll_into_view_if_needed()
+    mark = link.bounding_box()
+    assert mark is not None
+    opened.mouse.click(mark["x"] + mark["width"] / 2 + 6, mark["y"] + mark["height"] / 2)  # a thumb is broad
+    opened.wait_for_url(f"**/tasks/{task}")
+
+
+def test_on_a_desk_a_day_is_one_line_beside_its_name(site: Site, page: OpenPage) -> None:
+    fill(site)
+    opened = page(1000, 780)
+
+    opened.goto(f"{site.url}/day")
+
+    name, morning, afternoon = opened.evaluate(LANE, "nightly")
+    assert name["right"] <= morning["left"]
+    assert morning["right"] == pytest.approx(afternoon["left"], abs=0.1)
+    assert morning["top"] == afternoon["top"] == pytest.approx(name["top"], abs=6)
+    assert opened.evaluate(BOXES_SCROLLED_ASIDE) == []
 
 
 def test_without_scripts_everything_stands_there_too(site: Site, page: OpenPage) -> None:
