@@ -3,19 +3,19 @@
 FROM python:3.12-slim-bookworm AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-RUN python -m venv /opt/rq-schedules
-ENV PATH=/opt/rq-schedules/bin:$PATH
+# Without a pip of its own, which nothing needs at run time: that of this stage installs into it.
+RUN python -m venv --without-pip /opt/rq-schedules
 WORKDIR /src
 
 # The locked libraries are a layer of their own, which a change of our code leaves as it is.
 COPY requirements.lock ./
-RUN pip install --require-hashes -r requirements.lock
+RUN pip --python /opt/rq-schedules install --require-hashes -r requirements.lock
 
 # Without isolation, so that the build backend is the one the lock names by hash.
 COPY pyproject.toml README.md ./
 COPY scheduler/ scheduler/
 COPY tasks/ tasks/
-RUN pip install --no-deps --no-build-isolation .
+RUN pip --python /opt/rq-schedules install --no-deps --no-build-isolation .
 
 
 FROM python:3.12-slim-bookworm
@@ -30,7 +30,8 @@ WORKDIR /app
 # tasks/ stands here too and is found before the installed one, so that your own can be mounted over it.
 COPY tasks/ tasks/
 COPY config/ config/
-COPY schedules.yaml ./
+# README.md too, whose words the first of the sample schedules counts.
+COPY schedules.yaml README.md ./
 
 # No bytecode is written at run time: the root file system may be read-only.
 ENV PATH=/opt/rq-schedules/bin:$PATH \
@@ -49,8 +50,8 @@ EXPOSE 8080
 STOPSIGNAL SIGTERM
 
 # `status`, not `doctor`: it is one glance (SQL, Redis, last tick of each part), while doctor's queries judge the whole
-# history, and no restart mends a row. Its 1 says that tasks fail or are late, which a restart does not mend either:
-# only 3, a part that does not answer, makes the container unhealthy.
+# history, and no restart mends a row. Its 1 says that tasks fail or are late, a part is silent or Redis is away, which a
+# restart of this container does not mend either: only 3, when SQL is away, makes it unhealthy. A part that dies ends it.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
     CMD ["sh", "-c", "scheduler status --json > /dev/null || [ $? -eq 1 ]"]
 

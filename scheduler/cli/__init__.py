@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from scheduler.cli.process_one import step_aside_as_process_one
 from scheduler.errors import SchedulerError
 
 # command: its module in this package
@@ -122,6 +123,7 @@ def command_line() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and end the process with its exit status."""
+    step_aside_as_process_one()
     sys.exit(run(arguments))
 
 

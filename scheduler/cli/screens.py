@@ -205,8 +205,8 @@ def _parts(parts: Sequence[dict[str, Any]]) -> list[str]:
             ages = {timer: youngest["details"].get(timer) for timer in ("planner", "reconcile")}
             known = [f"{timer} {seconds_brief(age)}" for timer, age in ages.items() if isinstance(age, int | float)]
             words += f" ({', '.join(known)})" if known else ""
-        elif len(same) > 1:
-            words += f" ({len(same)})"
+        elif (living := sum(not one["silent"] for one in same)) > 1:
+            words += f" ({living})"
         told.append(words)
     return told
 

@@ -87,6 +87,20 @@ def a_nightly(session: Session, **fields: Any) -> Schedule:
 
 
 @pytest.mark.usefixtures("with_redis")
+def test_status_counts_the_parts_that_live(ask: Ask, database: Database) -> None:
+    with database.write() as session:
+        a_service(session)
+        for name, age in (("dispatcher@second", 2), ("dispatcher@dead", 3600)):
+            parts.tick(session, name, "dispatcher", "there", 8, {})
+            ticked_at = NOON - dt.timedelta(seconds=age)
+            session.execute(update(Part).where(Part.name == name).values(ticked_at=ticked_at, started_at=at("10:00")))
+
+    lines = ask("status")[1]
+
+    assert any(line.startswith("parts      dispatcher 1 s (2), keeper") for line in lines)
+
+
+@pytest.mark.usefixtures("with_redis")
 def test_status_when_all_is_well(ask: Ask, database: Database) -> None:
     with database.write() as session:
         a_service(session)

@@ -115,6 +115,26 @@ def test_the_image_takes_in_only_what_is_named() -> None:
     assert all((ROOT / line[1:]).exists() for line in lines if line.startswith("!") and line != "!schedules.yaml")
 
 
+def test_the_image_holds_each_file_that_its_sample_schedules_read() -> None:
+    entries = yaml.safe_load((ROOT / "schedules.yaml").read_text())["schedules"].values()
+    last_stage = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    copied = [
+        name.rstrip("/") for line in re.findall(r"^COPY (?!--)(.*) \S+$", last_stage, re.M) for name in line.split()
+    ]
+
+    read = [entry["args"]["source"] for entry in entries if "source" in entry.get("args", {})]
+
+    assert read
+    assert [source for source in read if Path(source).parts[0] not in copied] == []
+
+
+def test_postgres_counts_as_healthy_only_where_the_others_reach_it() -> None:
+    """Its first start sets the database up with a server that listens on the socket alone, and is stopped again."""
+    check = yaml.safe_load(COMPOSE.read_text())["services"]["postgres"]["healthcheck"]["test"]
+
+    assert check[check.index("--host") + 1] == "127.0.0.1"
+
+
 def test_the_settings_file_as_it_comes_changes_nothing() -> None:
     assert load_settings(environment={}, file=ROOT / "config" / "settings.toml") == Settings()
 

@@ -22,6 +22,7 @@ from scheduler.engine.file.schedule_files import read_schedule_file
 from scheduler.errors import FileFaults, Refused
 from scheduler.rules.askers import FILE, Asker
 from scheduler.rules.file.schedule_file import load_book
+from scheduler.store import schedules
 from scheduler.store.database import Database
 from scheduler.task_functions import Catalogue
 
@@ -59,7 +60,10 @@ class FileWatch:
         seen = self._look()
         settled = seen.mark == self._last
         self._last = seen.mark
-        if seen.mark == self._judged or not settled:
+        if seen.mark == self._judged:
+            self._see_whether_confirmed()
+            return
+        if not settled:
             return
         try:
             self._take(seen)
@@ -68,6 +72,15 @@ class FileWatch:
         except Refused as refused:
             self._refuse(str(refused), [str(refused)])
         self._judged = seen.mark
+
+    def _see_whether_confirmed(self) -> None:
+        """What this watch has refused may be in force by now: `scheduler apply` puts it so, confirmed or once more."""
+        if self.trouble is None:
+            return
+        with self.database.read() as session:
+            latest = schedules.latest_revision(session)
+        if latest is not None and latest.text_hash == self._judged:
+            self.trouble = None
 
     def _look(self) -> Seen:
         try:

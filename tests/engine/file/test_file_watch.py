@@ -14,9 +14,11 @@ from scheduler.cli.screens import status_screen
 from scheduler.clock import utc_now
 from scheduler.engine.answers.status import status_of
 from scheduler.engine.check.doctor import examine
+from scheduler.engine.file.apply import apply
 from scheduler.engine.file.changes import roll_back
 from scheduler.engine.file.file_watch import MOST_FAULTS, FileWatch
 from scheduler.errors import DatabaseAway
+from scheduler.rules.file.schedule_file import load_book
 from scheduler.store import parts, schedules
 from scheduler.store.database import Database
 from scheduler.store.tables import Revision, Schedule
@@ -317,6 +319,28 @@ def test_a_mass_removal_is_refused(watch: FileWatch, file: Path) -> None:
         "4 of 5 schedules would vanish (a, b, c, d, …); nothing was changed. "
         "If that is meant, say so: `scheduler apply --confirm`."
     )
+
+
+def test_a_refused_file_that_somebody_then_confirms_is_no_trouble_any_more(watch: FileWatch, file: Path) -> None:
+    file.write_text(file_of("a", "b", "c", "d", "nightly"))
+    look(watch)
+    file.write_text(file_of("nightly"))
+    look(watch)
+    before = watch.trouble
+
+    confirm(watch, file)
+    look(watch, 1)
+
+    assert before is not None
+    assert watch.trouble is None
+    assert names(watch) == ["nightly"]
+
+
+def confirm(watch: FileWatch, file: Path) -> None:
+    """What `scheduler apply --confirm` does."""
+    loaded = load_book(file.read_bytes(), file=str(file), functions=CATALOGUE.functions, broken={}, now=utc_now())
+    assert loaded.book is not None
+    apply(watch.database, watch.room, loaded.book, file.read_bytes(), confirm=True)
 
 
 def test_a_file_met_while_sql_is_away_is_judged_later(
