@@ -1,4 +1,4 @@
-"""The statements that are sent to a database, to be counted or looked at."""
+"""The statements that are sent to a database, to be counted or looked at; and whether one waits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from scheduler.store.database import Database
 
@@ -25,3 +25,10 @@ def counted(database: Database) -> Iterator[list[str]]:
         yield sent
     finally:
         event.remove(database.engine, "before_cursor_execute", note)
+
+
+def is_anybody_blocked(database: Database) -> bool:
+    """Whether a transaction waits for the lock of another (PostgreSQL)."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with database.read() as session:
+        return session.execute(text(waiting)).first() is not None

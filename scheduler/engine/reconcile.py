@@ -19,7 +19,7 @@ from scheduler.broker.keys import job_id, parse_job_id
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.engine.handover import mend_keys, settle_handover
 from scheduler.engine.troubles import tell
-from scheduler.engine.work.outcomes import Held, end_badly, register
+from scheduler.engine.work.outcomes import Held, end_badly, follow
 from scheduler.kill_points import point
 from scheduler.rules.mail import alerts
 from scheduler.rules.states import LOST, MISSED
@@ -138,38 +138,46 @@ class Reconcile:
     # --- silent workers ---------------------------------------------------------------------------------------------
 
     def end_silent(self, mended: Mended) -> None:
-        """End the attempts whose lease is over: their worker is dead, frozen, or cut off from SQL."""
-        jobs: list[WaitingJob] = []
-        with self.database.write() as session:
-            for task in tasks.silent(session, KILL_GRACE):
-                held = _held(task)
-                if held is None:
-                    continue
+        """End the attempts whose lease is over: their worker is dead, frozen, or cut off from SQL.
+
+        Each in a transaction of its own: who has ended one, and holds its schedule and those that wait for it, would
+        else wait for the schedule of the next.
+        """
+        with self.database.read() as session:
+            silent = tasks.silent(session, KILL_GRACE)
+        for task in silent:
+            held = _held(task)
+            if held is None:
+                continue
+            with self.database.write() as session:
                 followed = end_badly(session, held, _silence_of(task))
-                if followed is None:
-                    continue
-                verdict, more = followed
-                jobs.extend(more)
-                mended.lost += 1
-                log.warning(
-                    "Task %d attempt %d: %s fell silent; now %s",
-                    task.id,
-                    task.attempt,
-                    task.worker,
-                    verdict.state,
-                    extra={"event": "attempt_lost", "task_id": task.id},
-                )
+            if followed is None:
+                continue
+            verdict, left = followed
+            mended.lost += 1
+            log.warning(
+                "Task %d attempt %d: %s fell silent; now %s",
+                task.id,
+                task.attempt,
+                task.worker,
+                verdict.state,
+                extra={"event": "attempt_lost", "task_id": task.id},
+            )
+            follow(self.room, left)
         point("reconcile.after_silent")
-        register(self.room, jobs)
 
     # --- late ones --------------------------------------------------------------------------------------------------
 
     def judge_late(self, mended: Mended) -> None:
-        """Catch up or miss what could not start within its grace, by each schedule's policy."""
+        """Catch up or miss what could not start within its grace, by each schedule's policy. A schedule that somebody
+        is at comes in the next round."""
         withdrawn: list[tuple[int, int, str]] = []
         with self.database.write() as session:
             now = schedules.now(session)
-            for _, rows in groupby(tasks.late(session), key=_judged_with):
+            late = tasks.late(session)
+            of = schedules.lock_free(session, {row.schedule_id for row in late if row.schedule_id is not None})
+            free = [row for row in late if row.schedule_id is None or row.schedule_id in of]
+            for _, rows in groupby(free, key=_judged_with):
                 withdrawn.extend(_judge(session, list(rows), now, mended))
         point("reconcile.after_late")
         if withdrawn:

@@ -14,6 +14,7 @@ from sqlalchemy import Row, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from scheduler.rules.states import FINAL
+from scheduler.store import tasks
 from scheduler.store.tables import Gap, Schedule, Task
 
 
@@ -43,7 +44,8 @@ def ended_before(
 
 def delete_ended(session: Session, ids: Sequence[int]) -> list[Row[Any]]:
     """Delete those of these tasks that have ended, save the last ended one of each schedule; kind, state and id of
-    those that are gone. Tasks that repeat one of them go on without it."""
+    those that are gone. Tasks that repeat one of them go on without it. One that somebody is at, or a repetition of
+    which somebody is at, stays until the next time: who holds tasks waits for no others."""
     newer = aliased(Task)
     is_followed = exists(
         select(newer.id)
@@ -52,12 +54,12 @@ def delete_ended(session: Session, ids: Sequence[int]) -> list[Row[Any]]:
     )
     old = select(Task.id).where(Task.id.in_(ids), Task.state.in_(FINAL), or_(Task.schedule_id.is_(None), is_followed))
     # Locked, so that whoever is about to repeat one of them has done so before, and is let go of below.
-    going = list(session.scalars(old.with_for_update(of=Task)))
+    going = set(session.scalars(old.with_for_update(of=Task, skip_locked=True)))
     if not going:
         return []
-    session.execute(
-        update(Task).where(Task.retry_of.in_(going)).values(retry_of=None).execution_options(synchronize_session=False)
-    )
+    let_go = update(Task).where(Task.id.in_(tasks.free(session, Task.retry_of.in_(going)))).values(retry_of=None)
+    session.execute(let_go.execution_options(synchronize_session=False))
+    going.difference_update(session.scalars(select(Task.retry_of).where(Task.retry_of.in_(going))))
     # An end never changes, and a newer row that ended stays: what was found above is still so.
     statement = delete(Task).where(Task.id.in_(going)).returning(Task.kind, Task.state, Task.id)
     return list(session.execute(statement.execution_options(synchronize_session=False)))

@@ -1,9 +1,15 @@
-"""The Schedule table and the revisions of the file."""
+"""The Schedule table and the revisions of the file.
+
+On PostgreSQL, where writers do not pass one at a time, rows are locked in one order, so that no two wait for each
+other: schedules before tasks. Several schedules are locked only by those who take turns (`take_turns`) or pass over
+what another holds; and who holds a task waits for no task of another schedule (ends, marks and retention pass over
+those that are held). tests/engine/test_locks.py holds each transaction before each of its statements.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +23,7 @@ from scheduler.store.types import sql_now
 
 LOCK = 0x72715F6170  # of those who apply a file or change a pause, on PostgreSQL; any number that only we use
 LOOKED_BACK = 2
+AT_ONCE = 500  # ids in one IN (…)
 PAUSED_STEP = dt.timedelta(seconds=30)  # how often the fire times that pass during a pause are written down
 
 
@@ -29,6 +36,26 @@ def take_turns(session: Session) -> None:
     """Let those who change schedules pass one at a time, until the transaction ends (on SQLite writers do anyway)."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+
+
+def lock(session: Session, schedule_id: int) -> None:
+    """Hold a schedule until the transaction ends. Who changes both locks it before its tasks."""
+    session.execute(select(Schedule.id).where(Schedule.id == schedule_id).with_for_update(key_share=True))
+
+
+def lock_if_failing(session: Session, schedule_id: int) -> bool:
+    """The same for a schedule that has failures in a row; whether it has."""
+    failing = select(Schedule.id).where(Schedule.id == schedule_id, Schedule.failures_in_a_row > 0)
+    return session.execute(failing.with_for_update(key_share=True)).first() is not None
+
+
+def lock_free(session: Session, schedule_ids: Collection[int]) -> set[int]:
+    """Those of these schedules that nobody else holds, held until the transaction ends."""
+    ids, free = sorted(schedule_ids), set[int]()
+    for start in range(0, len(ids), AT_ONCE):
+        some = select(Schedule.id).where(Schedule.id.in_(ids[start : start + AT_ONCE]))
+        free.update(session.scalars(some.with_for_update(skip_locked=True, key_share=True)))
+    return free
 
 
 def latest_revision(session: Session) -> Revision | None:
@@ -145,13 +172,14 @@ def move_planned_until(session: Session, planned: Sequence[Planned]) -> None:
 
 def unpark(session: Session, *, but_not: str) -> None:
     """Give every parked schedule another chance, save those whose reason begins with `but_not`; it is parked again,
-    with the reason, if nothing has changed."""
-    session.execute(
-        update(Schedule)
-        .where(Schedule.parked.is_not(None), ~Schedule.parked.startswith(but_not, autoescape=True))
-        .values(parked=None)
-        .execution_options(synchronize_session=False)
+    with the reason, if nothing has changed. One that somebody is at gets it the next time."""
+    parked = select(Schedule.id).where(
+        Schedule.parked.is_not(None), ~Schedule.parked.startswith(but_not, autoescape=True)
     )
+    free = session.scalars(parked.with_for_update(skip_locked=True, key_share=True)).all()
+    for start in range(0, len(free), AT_ONCE):
+        some = update(Schedule).where(Schedule.id.in_(free[start : start + AT_ONCE])).values(parked=None)
+        session.execute(some.execution_options(synchronize_session=False))
 
 
 def count_failure(session: Session, schedule_id: int) -> int:
@@ -177,9 +205,7 @@ def clear_failures(session: Session, schedule_id: int) -> bool:
     return session.execute(statement).first() is not None
 
 
-def pause_fields(
-    by: str, why: str, since: dt.datetime, until: dt.datetime | None, batch: str = ""
-) -> dict[str, Any]:
+def pause_fields(by: str, why: str, since: dt.datetime, until: dt.datetime | None, batch: str = "") -> dict[str, Any]:
     """A pause as its column holds it; all in UTC, so that SQL can compare the texts. `batch`: what it was chosen by,
     where many were paused at once (engine/pause_many.py)."""
     ends_at = until.astimezone(dt.UTC).isoformat() if until else None

@@ -172,8 +172,10 @@ def withdraw_forecast(session: Session, schedule_ids: Sequence[int], after: dt.d
 def mark_queued(session: Session, jobs: Iterable[tuple[int, int]]) -> int:
     """Mark tasks whose jobs, (task id, attempt) each, went to their queues; how many were marked.
 
-    Late or lost marks do no harm: a planned row can be claimed all the same.
+    Late or lost marks do no harm: a planned row can be claimed all the same. So rows that another holds are passed
+    over on PostgreSQL: who marks thousands would hold some of them while it waits.
     """
+    is_postgres = session.get_bind().dialect.name == "postgresql"
     by_attempt: dict[int, list[int]] = {}
     for task_id, attempt in jobs:
         by_attempt.setdefault(attempt, []).append(task_id)
@@ -184,7 +186,7 @@ def mark_queued(session: Session, jobs: Iterable[tuple[int, int]]) -> int:
                 move(
                     session,
                     QUEUED,
-                    Task.id.in_(some),
+                    Task.id.in_(free(session, Task.id.in_(some)) if is_postgres else some),
                     Task.attempt == attempt - 1,
                     Task.state != RUNNING,  # a job of its next attempt does not end this one
                     queued_at=sql_now(),
@@ -194,6 +196,12 @@ def mark_queued(session: Session, jobs: Iterable[tuple[int, int]]) -> int:
                 )
             )
     return marked
+
+
+def free(session: Session, condition: ColumnElement[bool]) -> Sequence[int]:
+    """Those of these tasks that nobody else holds, held until the transaction ends. A statement of its own: as part of
+    another PostgreSQL may join the two row by row."""
+    return session.scalars(select(Task.id).where(condition).with_for_update(skip_locked=True, key_share=True)).all()
 
 
 def wanted_jobs(session: Session, after_id: int = 0, limit: int = 5000) -> list[WaitingJob]:
@@ -539,7 +547,11 @@ def put_off(session: Session, task_id: int, due_at: dt.datetime, reason: str) ->
 
 
 def waiting_for_lane(session: Session, task_id: int) -> list[WaitingJob]:
-    """The tasks that wait for the lane which this task has just left, the oldest first; at most a few."""
+    """The tasks that wait for the lane which this task has just left, the oldest first; at most a few.
+
+    Locked until the transaction ends. Those that another holds are passed over: somebody is at them already, and who
+    ends a task must not wait for another's (see store/schedules.py).
+    """
     lane = select(Task.lane).where(Task.id == task_id).scalar_subquery()
     return _waiting(session, Task.lane == lane)
 
@@ -556,6 +568,7 @@ def _waiting(session: Session, *conditions: ColumnElement[bool]) -> list[Waiting
         .where(*conditions, Task.state.in_(_WAITS), Task.state.in_(_UNFINISHED), Task.reason_code == _WAITING)
         .order_by(Task.id)
         .limit(2)
+        .with_for_update(of=Task, skip_locked=True, key_share=True)
     )
     return [WaitingJob(row.id, row.attempt + 1, row.queue, row.due_at, row.state) for row in rows]
 
@@ -784,6 +797,14 @@ def lost_attempts(session: Session, task_id: int, forgiven_type: str) -> tuple[i
     types = session.scalars(select(Attempt.error_type).where(Attempt.task_id == task_id, Attempt.outcome == LOST)).all()
     forgiven = sum(one == forgiven_type for one in types)
     return len(types) - forgiven, forgiven
+
+
+def was_lost(session: Session, task_id: int, attempt: int, token: str) -> bool:
+    """Whether this very attempt has been ended as lost."""
+    query = select(Attempt.id).where(
+        Attempt.task_id == task_id, Attempt.number == attempt, Attempt.token == token, Attempt.outcome == LOST
+    )
+    return session.execute(query).first() is not None
 
 
 def _batches(ids: Sequence[int]) -> Iterable[Sequence[int]]:

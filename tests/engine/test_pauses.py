@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
@@ -23,6 +23,7 @@ from scheduler.store.schedules import pause_fields, pause_of
 from scheduler.store.tables import Schedule, Task
 from scheduler.store.tasks import WAITING, AttemptEnd
 from tests.builders import HOUR, MINUTE, a_schedule, a_spec, a_task
+from tests.statements import is_anybody_blocked
 from tests.waiting import wait_for
 
 SECOND = dt.timedelta(seconds=1)
@@ -79,9 +80,7 @@ def wait_until_blocked(database: Database, other: Future[None]) -> None:
 
     def is_blocked() -> bool:
         assert not other.done(), other.exception()
-        waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        with database.read() as session:
-            return session.execute(text(waiting)).first() is not None
+        return is_anybody_blocked(database)
 
     wait_for(is_blocked, every=0.01, what="the other to wait")
 

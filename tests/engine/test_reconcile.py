@@ -598,9 +598,9 @@ def test_a_failed_attempt_is_followed_by_the_next(database: Database) -> None:
         followed = end_badly(session, held(task, retry=RETRY), BOOM)
 
     assert followed is not None
-    verdict, jobs = followed
+    verdict, left = followed
     assert verdict.due_at is not None
-    assert jobs == [WaitingJob(task.id, 2, "scheduled", verdict.due_at, RETRYING)]
+    assert left.jobs == [WaitingJob(task.id, 2, "scheduled", verdict.due_at, RETRYING)]
     ended = task_of(database, task.id)
     assert (ended.state, ended.reason) == (RETRYING, "attempt 1 of 5 failed: ValueError: boom")
     assert ended.due_at == verdict.due_at

@@ -94,18 +94,28 @@ class ChildOutput:
         os.dup2(out, STANDARD_OUTPUT)
         os.dup2(err, STANDARD_ERROR)
         # New ones: those that were made for a file cannot be turned to a pipe.
-        sys.stdout = sys.__stdout__ = _lines_to(STANDARD_OUTPUT)  # type: ignore[misc]
-        sys.stderr = sys.__stderr__ = _lines_to(STANDARD_ERROR)  # type: ignore[misc]
+        sys.__stdout__, sys.__stderr__ = _lines_to(STANDARD_OUTPUT), _lines_to(STANDARD_ERROR)  # type: ignore[misc]
+        self._streams = sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
         logging.captureWarnings(True)
 
     def begin(self, token: str) -> None:
         self._write_all(mark("B", token))
 
     def end(self, token: str) -> None:
-        for stream in (sys.stdout, sys.stderr):
+        for stream in (sys.stdout, sys.stderr, *self._streams):
             with suppress(Exception):  # closed, or replaced by something odd
                 stream.flush()
+        self._put_back()
         self._write_all(mark("E", token))
+
+    def _put_back(self) -> None:
+        """Lead output and error to the pipes again where the function has turned or closed them. At once: a connection
+        that is opened next would get the number of a closed one, and what is printed would go there."""
+        sys.stdout, sys.stderr = self._streams
+        for pipe, standard in zip(self._descriptors, (STANDARD_OUTPUT, STANDARD_ERROR), strict=True):
+            if not _is_same(pipe, standard):
+                with suppress(OSError):  # the function closed the pipe, too
+                    os.dup2(pipe, standard)
 
     def record(self, line: str) -> None:
         """A line that came through `logging`, in order with what is printed to standard output."""
@@ -161,6 +171,14 @@ def _keep_own_log_at(descriptor: int, mask: Callable[[str], str]) -> None:
             handler.setFormatter(Masked(handler.formatter, mask))
             handler.setLevel(max(handler.level, root.level))
     root.setLevel(min(root.level, logging.INFO))  # what a run logs is kept, however quiet the service itself is
+
+
+def _is_same(one: int, other: int) -> bool:
+    """Whether two descriptors lead to one file."""
+    try:
+        return os.path.sameopenfile(one, other)
+    except OSError:
+        return False
 
 
 def _lines_to(descriptor: int) -> TextIOWrapper:

@@ -32,8 +32,9 @@ from scheduler.engine.work import artifacts
 from scheduler.engine.work.calling import CallEnd, Caller
 from scheduler.engine.work.capture import ChildOutput, LogToParent, OutputPipes
 from scheduler.engine.work.channel import Deadline, ProgressTeller, ToParent
-from scheduler.engine.work.outcomes import Held, end_badly, end_well, kind_of, register
+from scheduler.engine.work.outcomes import FollowUp, Held, end_badly, end_well, follow, kind_of, register
 from scheduler.engine.work.processes import boot_seconds, die_with_parent, peak_memory, resident_memory
+from scheduler.engine.work.surroundings import Surroundings
 from scheduler.errors import DatabaseAway, RedisAway
 from scheduler.kill_points import point
 from scheduler.rules.states import QUEUED, RUNNING
@@ -56,6 +57,7 @@ IDLE_SECONDS = 2  # how long it waits for a job before it says that it lives
 LOOK_AGAIN = dt.timedelta(seconds=5)  # when a task whose lane is taken tries again, unless the lane is freed before
 SOON = dt.timedelta(milliseconds=50)  # by which a task may come early and is waited for: clocks differ by so much
 QUICK = 1 / 3  # of a lease: a claim that took longer is renewed, so that enough is left until the parent does that
+NEVER_CALLED = "Its function was never called: its worker stood still from its claim until its lease was over."
 MOST_FREED = 20  # times a lane may be found free and taken again before the job is left to reconcile
 
 
@@ -121,6 +123,7 @@ class Child:
         self.feed = JobFeed(plan.queue, self.redis, plan.worker)
         self.room = WaitingRoom(self.redis)
         self.parent = ToParent(channel)
+        self.surroundings: Surroundings | None = None  # None: the process is not the child's own
         self._number = 0  # of the tasks begun here
         self._has_begun = False  # the function of the task that is held: from then on it is killed when the lease ends
         self._ending = False
@@ -137,10 +140,11 @@ class Child:
             logging.getLogger().addHandler(LogToParent(self.output))
         with suppress(DatabaseAway):  # whoever takes a job will say it
             self.direct.prepare()
+        self.surroundings = Surroundings()
         done, status, ran, began = "", "finished", 0, time.monotonic()
         pauses = Pauses()
         while not self._ending and ran < self.plan.most_tasks and time.monotonic() - began < self.plan.most_seconds:
-            if ran and self._has_grown():
+            if ran and (self._has_grown() or self.surroundings.are_worn()):
                 break
             try:
                 job = self.feed.take(done, status)
@@ -253,10 +257,13 @@ class Child:
         return claimed, refusal
 
     def _give_back(self, task_id: int, attempt: int, token: str) -> None:
-        """Let a task whose lease was over before its function began come again. The keeper may end the attempt at the
-        same moment: then that counts."""
+        """Let a task whose lease was over before its function began come again. The keeper may have ended the attempt:
+        then that counts, and all that can be done is to say in its log that nothing was."""
         with self.database.write() as session:
             given = tasks.give_back(session, task_id, attempt, token)
+            if not given and tasks.was_lost(session, task_id, attempt, token):
+                stamp = f"{schedules.now(session):%H:%M:%S}"
+                tasks.write_log(session, task_id, attempt, [f"{stamp} WARNING {NEVER_CALLED}"])
         if not given:
             return
         log.warning(
@@ -276,19 +283,26 @@ class Child:
         policy = TaskPolicy.model_validate(refusal.policy)
         busy = overlap.Busy(refusal.holder_id, refusal.holder_state, refusal.same_schedule, refusal.others_waiting)
         decision = overlap.decide(policy, busy)
+        if decision.do == "replace":
+            self._replace(refusal, task_id)
         with self.database.write() as session:
             if decision.do == "skip" and attempt == 1:  # what has begun once waits for its next attempt instead
                 tasks.skip(session, [Task.id == task_id, Task.attempt == attempt - 1], "overlap", decision.reason)
                 return
-            if decision.do == "replace" and refusal.holder_state == RUNNING:
-                tasks.request_stop(session, refusal.holder_id, f"task {task_id}, which replaces it")
-            elif decision.do == "replace":
-                tasks.cancel_waiting(
-                    session, Task.id == refusal.holder_id, code="replaced", reason=f"replaced by task {task_id}"
-                )
             due_at = schedules.now(session) + LOOK_AGAIN
             tasks.put_off(session, task_id, due_at, decision.reason)
         register(self.room, [WaitingJob(task_id, attempt, self.plan.queue, due_at)])
+
+    def _replace(self, refusal: tasks.Refusal, task_id: int) -> None:
+        """Let the holder of a lane make way. In a transaction of its own: whoever withdraws both tasks at the same
+        moment may have come to this one first."""
+        assert refusal.holder_id is not None
+        with self.database.write() as session:
+            if refusal.holder_state == RUNNING:
+                tasks.request_stop(session, refusal.holder_id, f"task {task_id}, which replaces it")
+            else:
+                of = Task.id == refusal.holder_id
+                tasks.cancel_waiting(session, of, code="replaced", reason=f"replaced by task {task_id}")
 
     def _settle_full(self, task_id: int, attempt: int, refusal: tasks.Refusal) -> None:
         """Put off a task while as many of its kind run as may; one that ends wakes it."""
@@ -347,6 +361,8 @@ class Child:
             return "canceled"
         self._has_begun = True
         ended = self._call(claimed, run, soft, masker)
+        if self.surroundings is not None:
+            self.surroundings.put_back()
         point("child.after_call")
         self.parent.expect_open()
         self.deadline.returned_number = self._number  # what is left is to record it, while the lease lasts
@@ -398,12 +414,13 @@ class Child:
                             peak_memory=peak_memory(),
                             **values,
                         )
+                        done = None if jobs is None else FollowUp(jobs)
                         status = "finished"
                     else:
                         followed = end_badly(session, held, attempt_end, error_names=ended.error_names, **values)
-                        jobs = None if followed is None else followed[1]
+                        done = None if followed is None else followed[1]
                         status = "failed"
-                if jobs is None:
+                if done is None:
                     log.warning(
                         "Task %d attempt %d: its end was recorded before, or it was superseded",
                         held.task_id,
@@ -412,7 +429,7 @@ class Child:
                     )
                     if ended.files:
                         self._discard_files(held)
-                register(self.room, jobs or [])
+                follow(self.room, done or FollowUp())
                 return status
             except DatabaseAway as error:
                 tell("worker's child", error)

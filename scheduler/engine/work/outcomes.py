@@ -7,7 +7,8 @@ import datetime as dt
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import select
@@ -50,6 +51,15 @@ class Held:
     first_started_at: dt.datetime | None
 
 
+@dataclass(frozen=True)
+class FollowUp:
+    """What is left to do once an end is committed (`follow`)."""
+
+    jobs: Sequence[WaitingJob] = ()  # to be put into Redis
+    withdrawn: Sequence[tuple[int, int, str]] = ()  # (task id, attempt, queue) each: to be taken out
+    pause: str = ""  # which schedule paused itself, and why
+
+
 def end_well(
     session: Session,
     held: Held,
@@ -61,6 +71,7 @@ def end_well(
 ) -> list[WaitingJob] | None:
     """Record a success with its result; the jobs to register after the commit, None when the attempt was superseded."""
     values["result_kind"] = kind_of(result, result_kind)
+    was_failing = held.schedule_id is not None and schedules.lock_if_failing(session, held.schedule_id)
     attempt_end = AttemptEnd(SUCCEEDED, peak_memory=values.pop("peak_memory", None))
     done = tasks.end(
         session, held.task_id, held.attempt, held.token, SUCCEEDED, attempt_end, result=result, error=None, **values
@@ -69,7 +80,7 @@ def end_well(
         return None
     artifacts.record(session, held.task_id, held.attempt, files)
     if held.schedule_id is not None:
-        if schedules.clear_failures(session, held.schedule_id):
+        if was_failing and schedules.clear_failures(session, held.schedule_id):
             happenings.tell(session, alerts.RECOVERED, held.schedule_id, held.task_id)
         if held.policy.too_fast is not None:
             _tell_if_too_fast(session, held, held.policy.too_fast)
@@ -83,13 +94,16 @@ def kind_of(result: dict[str, Any] | None, kind: str | None) -> str | None:
 
 def end_badly(
     session: Session, held: Held, attempt_end: AttemptEnd, *, error_names: Sequence[str] = (), **values: Any
-) -> tuple[Verdict, list[WaitingJob]] | None:
-    """Record an attempt that did not succeed and what follows by policy, with the jobs to register after the commit;
-    None when the attempt was superseded."""
+) -> tuple[Verdict, FollowUp] | None:
+    """Record an attempt that did not succeed and what follows by policy, with what is to be done after the commit; None
+    when the attempt was superseded."""
     now = schedules.now(session)
     verdict = _verdict(session, held, attempt_end, error_names, now)
     if verdict.due_at is not None:
         values["due_at"] = verdict.due_at
+    failing = held.schedule_id if verdict.state in (FAILED, LOST) else None
+    if failing is not None:
+        schedules.lock(session, failing)  # before the task, as everybody does
     done = tasks.end(
         session,
         held.task_id,
@@ -103,15 +117,23 @@ def end_badly(
     )
     if not done:
         return None
-    if verdict.state in (FAILED, LOST) and held.schedule_id is not None:
-        # Before those who wait: whoever pauses the schedule locks it before its tasks. The other way round, an end and
-        # a pause would wait for each other.
-        _count_failure(session, held, verdict, attempt_end, now)
+    paused = FollowUp()
+    if failing is not None:
+        paused = _count_failure(session, held, verdict, attempt_end, now)
     jobs = _those_who_wait(session, held)
     if verdict.state == RETRYING and verdict.due_at is not None:
         jobs.append(WaitingJob(held.task_id, held.attempt + 1, held.queue, verdict.due_at, RETRYING))
     point("outcomes.before_commit")
-    return verdict, jobs
+    return verdict, replace(paused, jobs=jobs)
+
+
+def follow(room: WaitingRoom, done: FollowUp) -> None:
+    """Say what has happened, and let Redis know; when it is away reconcile will."""
+    if done.pause:
+        log.warning("Schedule %s", done.pause, extra={"event": "schedule_paused_itself"})
+    register(room, done.jobs)
+    with suppress(RedisAway):
+        room.withdraw(done.withdrawn)
 
 
 def register(room: WaitingRoom, jobs: Sequence[WaitingJob]) -> None:
@@ -175,7 +197,6 @@ def _those_who_wait(session: Session, held: Held) -> list[WaitingJob]:
     if held.policy.max_running is not None:
         known = {job.task_id for job in waiting}
         waiting += [job for job in tasks.waiting_for_slot(session, held.task_id) if job.task_id not in known]
-        waiting.sort(key=lambda job: job.task_id)  # two ends at once lock the rows in one order
     for job in waiting:
         tasks.put_off(session, job.task_id, now, "its turn has come")
     return [WaitingJob(job.task_id, job.attempt, job.queue, now, job.state) for job in waiting]
@@ -195,7 +216,10 @@ def _error_line(attempt_end: AttemptEnd) -> str:
     return ": ".join(filter(None, (attempt_end.error_type, lines[0] if lines else "")))
 
 
-def _count_failure(session: Session, held: Held, verdict: Verdict, attempt_end: AttemptEnd, now: dt.datetime) -> None:
+def _count_failure(
+    session: Session, held: Held, verdict: Verdict, attempt_end: AttemptEnd, now: dt.datetime
+) -> FollowUp:
+    """Count a final failure, with which the schedule may pause itself."""
     assert held.schedule_id is not None
     failures = schedules.count_failure(session, held.schedule_id)
     happenings.tell(
@@ -210,13 +234,14 @@ def _count_failure(session: Session, held: Held, verdict: Verdict, attempt_end: 
     )
     most = held.policy.pause_after
     if most is None or failures < most:
-        return
-    why = f"{failures} final failures in a row; last: {verdict.reason}"
+        return FollowUp()
+    in_a_row = "a final failure" if failures == 1 else f"{failures} final failures in a row; last"
+    why = f"{in_a_row}: {verdict.reason}"
     schedule = session.get(Schedule, held.schedule_id, with_for_update=True, populate_existing=True)
     if schedule is None or schedule.pause is not None or schedule.retired_at is not None:
-        return
+        return FollowUp()
     from scheduler.engine.pauses import hold  # here: it brings the planner along, which a worker seldom needs
 
-    hold(session, schedule, schedules.pause_fields("itself", why, now, None), now)
+    withdrawn = hold(session, schedule, schedules.pause_fields("itself", why, now, None), now)
     happenings.tell(session, alerts.PAUSED, held.schedule_id, held.task_id, why=why)
-    log.warning("Schedule %s paused itself: %s", schedule.name, why, extra={"event": "schedule_paused_itself"})
+    return FollowUp(withdrawn=withdrawn, pause=f"{schedule.name} paused itself: {why}")

@@ -17,7 +17,7 @@ import socket
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
@@ -31,7 +31,7 @@ from scheduler.engine.troubles import Pauses, is_news, tell
 from scheduler.engine.work.capture import OutputPipes, OutputStream
 from scheduler.engine.work.channel import Deadline, FromChild
 from scheduler.engine.work.child import ChildPlan, child_main
-from scheduler.engine.work.outcomes import WORKER_STOPPED, Held, end_badly, register
+from scheduler.engine.work.outcomes import WORKER_STOPPED, Held, end_badly, follow
 from scheduler.engine.work.processes import boot_seconds, kill_group, kill_left_over
 from scheduler.errors import DatabaseAway, RedisAway
 from scheduler.kill_points import point
@@ -88,7 +88,7 @@ class Worker:
     """A worker of one kind, on one queue."""
 
     def __init__(self, settings: Settings, kind: str, catalogue: Catalogue) -> None:
-        self.settings = settings
+        self.settings = replace(settings, data=settings.data.resolve())  # a task may leave for another folder
         self.kind = kind
         self.catalogue = catalogue
         self.host = socket.gethostname()
@@ -449,7 +449,7 @@ class Worker:
                 followed[0].state,
                 extra={"event": "child_died", "task_id": current.task_id},
             )
-            register(self.backends.room, followed[1])
+            follow(self.backends.room, followed[1])
 
     # --- being known ------------------------------------------------------------------------------------------------
 

@@ -19,20 +19,23 @@ from scheduler import context, stop_requested
 from scheduler.broker.keys import SCHEDULED, job_id
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
+from scheduler.engine.reconcile import Mended, Reconcile
 from scheduler.engine.troubles import Pauses
 from scheduler.engine.work import child as child_module
 from scheduler.engine.work.channel import Deadline
 from scheduler.engine.work.child import Child, ChildPlan
 from scheduler.engine.work.processes import boot_seconds
 from scheduler.errors import DatabaseAway
-from scheduler.rules.states import PLANNED, QUEUED, RETRYING, RUNNING, SKIPPED, SUCCEEDED
+from scheduler.rules.states import FAILED, LOST, PLANNED, QUEUED, RETRYING, RUNNING, SKIPPED, SUCCEEDED
 from scheduler.rules.task.jobs import WaitingJob
 from scheduler.rules.task.policy import TaskPolicy
 from scheduler.settings import Settings
+from scheduler.store import tasks
 from scheduler.store.database import Database
-from scheduler.store.tables import Attempt, Task
+from scheduler.store.tables import Attempt, LogChunk, Task
 from scheduler.task_functions import Catalogue, TaskFunction
 from tests.builders import A_LONG_LEASE, HOUR, MINUTE, a_revision, a_schedule, a_spec, a_task, at
+from tests.statements import is_anybody_blocked
 from tests.waiting import wait_for
 
 SECOND = dt.timedelta(seconds=1)
@@ -247,6 +250,29 @@ def test_a_task_whose_worker_was_frozen_before_its_function_began_comes_again(
     assert ended(database, task_id) == (SUCCEEDED, before[1] + 1, [SUCCEEDED])
 
 
+def test_a_task_that_was_lost_before_its_function_began_says_so_in_its_log(
+    database: Database, room: WaitingRoom, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = put(database, room, policy=TaskPolicy(delivery="at_most_once"))
+
+    def be_frozen_until_the_keeper_has_been_there(point: str) -> None:
+        if point == "child.before_call":
+            worker.child.deadline.set(boot_seconds() - 1)
+            with database.write() as session:
+                session.execute(update(Task).values(lease_until=utc_now() - MINUTE))
+            Reconcile(database, room).end_silent(Mended())
+
+    monkeypatch.setattr(child_module, "point", be_frozen_until_the_keeper_has_been_there)
+    worker.work()
+
+    assert worker.began == []
+    assert ended(database, task_id) == (LOST, 1, [LOST])
+    with database.read() as session:
+        (chunk,) = session.scalars(select(LogChunk)).all()
+    said = "WARNING Its function was never called: its worker stood still from its claim until its lease was over."
+    assert (chunk.task_id, chunk.attempt, chunk.lines[9:]) == (task_id, 1, said)
+
+
 def test_a_claim_that_is_read_back_too_late_gives_the_task_back(
     database: Database, room: WaitingRoom, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -422,6 +448,50 @@ def test_what_comes_while_another_of_its_group_runs_waits_whatever_its_schedule_
 
     assert seen == [f"waits for task {first} of its exclusive group, which is running"]
     assert [task_of(database, one).state for one in (first, second)] == [SUCCEEDED, SUCCEEDED]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_task_that_replaces_another_and_who_withdraws_both_do_not_wait_for_each_other(
+    database: Database, room: WaitingRoom, worker: Worker
+) -> None:
+    with database.write() as session:
+        fields = {"schedule": a_schedule(session), "lane": "schedule:1", "policy": TaskPolicy(overlap="replace")}
+    holder = put(database, room, state=RETRYING, attempt=1, due_at=utc_now() + HOUR, **fields)
+    task_id = put(database, room, **fields)
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.write() as session:
+            tasks.cancel_waiting(session, Task.id == task_id, code="removed", reason="")
+            working = pool.submit(worker.work)
+            wait_for(lambda: is_anybody_blocked(database), every=0.01, what="the worker to come to the task")
+            tasks.cancel_waiting(session, Task.id == holder, code="removed", reason="")
+        working.result(20)
+
+    assert [task_of(database, one).reason_code for one in (holder, task_id)] == ["replaced", "removed"]
+
+
+# --- a schedule that pauses itself ----------------------------------------------------------------------------------
+
+
+def test_what_is_skipped_when_a_schedule_pauses_itself_leaves_redis_at_once(
+    database: Database, room: WaitingRoom, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    with database.write() as session:
+        nightly = a_schedule(session)
+    moments = [utc_now() - HOUR, utc_now() - MINUTE, utc_now() + HOUR]
+    policy = TaskPolicy(pause_after=1)
+    ids = [put(database, room, schedule=nightly, policy=policy, fire_time=one) for one in moments]
+
+    def fail() -> None:
+        raise ValueError("boom")
+
+    worker.while_running = fail
+    worker.work()
+
+    assert [task_of(database, one).state for one in ids[:2]] == [FAILED, SKIPPED]
+    assert (room.waiting_ids(), room.queued_ids(["scheduled"])) == (set(), set())
+    said = "Schedule nightly paused itself: a final failure: ValueError: boom (no retry)"
+    assert [one.message for one in caplog.records if "paused" in one.message] == [said]
 
 
 # --- max_running ----------------------------------------------------------------------------------------------------

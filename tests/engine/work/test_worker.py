@@ -24,7 +24,7 @@ from scheduler.rules.task.jobs import WaitingJob
 from scheduler.rules.task.policy import TaskPolicy
 from scheduler.store import tasks
 from scheduler.store.database import Database
-from scheduler.store.tables import Attempt, Task
+from scheduler.store.tables import Attempt, LogChunk, Task
 from tests.builders import a_revision, a_task
 from tests.servers import start_redis
 from tests.waiting import wait_for
@@ -92,6 +92,16 @@ class RunningWorker:
         with self.database.read() as session:
             query = select(Attempt).where(Attempt.task_id == task_id).order_by(Attempt.number)
             return [(one.outcome, one.error_type) for one in session.scalars(query)]
+
+    def lines(self, task_id: int) -> list[str]:
+        """What was logged, once it is written."""
+
+        def look() -> list[str]:
+            with self.database.read() as session:
+                chunks = session.scalars(select(LogChunk).where(LogChunk.task_id == task_id).order_by(LogChunk.id))
+                return [line for chunk in chunks for line in chunk.lines.splitlines()]
+
+        return wait_for(look, what=f"the log of task {task_id}")
 
     def pids(self, number: int, **args: Any) -> list[int]:
         """The processes that so many tasks run in, one after the other."""
@@ -179,6 +189,18 @@ def test_a_task_that_fails_is_tried_again(worker: RunningWorker) -> None:
     assert (task.state, worker.attempts(task.id)) == (SUCCEEDED, [(FAILED, "RuntimeError"), (SUCCEEDED, None)])
 
 
+def test_what_a_function_changes_of_its_process_is_as_before_for_the_next(worker: RunningWorker) -> None:
+    before = worker.run("look_around")
+
+    mess = worker.run("leave_a_mess")
+    after = worker.run("look_around")
+
+    assert (mess.state, after.state) == (SUCCEEDED, SUCCEEDED), (mess.error, after.error)
+    assert after.result == before.result
+    assert [line[9:] for line in worker.lines(after.id)] == ["OUT printed", "INFO logged"]
+    assert (worker.log.parent / "var" / "artifacts" / str(mess.id) / "1" / "1").read_text() == "hello"
+
+
 # --- a warm process is replaced -------------------------------------------------------------------------------------
 
 
@@ -203,6 +225,20 @@ def test_a_process_that_has_grown_is_replaced_between_two_tasks(file_url: str, r
 
     assert small == other_small == large
     assert after_it != large
+
+
+def test_a_process_without_a_file_to_open_ends_its_task_and_is_replaced(
+    file_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    with RunningWorker(file_url, redis_url, tmp_path) as worker:
+        ends = [worker.run("use_up_files", {"returns": returns}) for returns in (True, False)]
+        after = worker.run("whoami")
+
+    assert [(one.state, (one.error or {}).get("message")) for one in ends] == [
+        (SUCCEEDED, None),
+        (FAILED, "too many open files"),
+    ]
+    assert after.state == SUCCEEDED
 
 
 def test_a_process_is_replaced_when_it_is_old_also_when_it_has_nothing_to_do(
