@@ -77,9 +77,14 @@ def look_around() -> dict[str, Any]:
     return {
         "folder": str(Path.cwd()),
         "umask": Path("/proc/self/status").read_text().split("Umask:\t")[1].split()[0],
-        "handlers": [str(signal.getsignal(one)) for one in sorted(signal.valid_signals())],
+        "handlers": [_name_of(signal.getsignal(one)) for one in sorted(signal.valid_signals())],
         "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
     }
+
+
+def _name_of(handler: Any) -> str:
+    """Without its address, which is another one in each forked child."""
+    return getattr(handler, "__qualname__", str(handler))
 
 
 @task
