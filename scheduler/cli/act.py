@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -119,16 +120,16 @@ def pause_command(
         else:
             click.echo(f"{one} is paused{ends_at}: {why}")
         return 0
-    from scheduler.engine.pause_many import Chosen, pause_many
+    from scheduler.engine.pause_many import Choice, pause_many
 
-    outcome = pause_many(actions, Chosen(tag), why, until, _show_progress)
+    outcome = pause_many(actions, Choice(tag), why, until, _show_progress)
     if as_json:
         print_json({"paused": outcome.done, **told, "left": outcome.left})
         return 0
     click.echo(f"{_counted(outcome.done)} paused{ends_at}: {why}")
     _show_left(outcome.left)
     if outcome.done:
-        click.echo(f"scheduler resume {'--all' if tag is None else f'--tag {tag}'}  lets them go on")
+        click.echo(f"scheduler resume {'--all' if tag is None else f'--tag {shlex.quote(tag)}'}  lets them go on")
     return 0
 
 
@@ -152,9 +153,9 @@ def resume_command(name: str | None, everything: bool, tag: str | None, data: Pa
         else:
             click.echo(f"{one} goes on")
         return 0
-    from scheduler.engine.pause_many import Chosen, resume_many
+    from scheduler.engine.pause_many import Choice, resume_many
 
-    outcome = resume_many(actions, Chosen(tag), _show_progress)
+    outcome = resume_many(actions, Choice(tag), _show_progress)
     if as_json:
         print_json({"resumed": outcome.done, "left": outcome.left})
         return 0

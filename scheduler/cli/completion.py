@@ -51,7 +51,7 @@ def names_that_begin(begun: str, data: Path | None = None) -> list[str]:
     from sqlalchemy import make_url, select
 
     from scheduler.cli.options import settings_of
-    from scheduler.store.database import Database
+    from scheduler.store.database import Database, Limits
     from scheduler.store.tables import Schedule
 
     settings = settings_of(data)
@@ -59,7 +59,7 @@ def names_that_begin(begun: str, data: Path | None = None) -> list[str]:
     file = make_url(url).database if url.startswith("sqlite") else None
     if file is not None and not Path(file).exists():
         return []
-    database = Database(url)
+    database = Database(url, pooled=False, limits=Limits(lock=1, statement=1, connect=1, answer=2))  # somebody waits
     try:
         with database.read() as session:
             query = select(Schedule.name).where(

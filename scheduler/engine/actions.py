@@ -188,27 +188,27 @@ class Actions:
 
     # --- pause and resume -------------------------------------------------------------------------------------------
 
-    def pause(self, name: str, why: str, until: dt.datetime | None = None, *, batch: str = "") -> None:
+    def pause(self, name: str, why: str, until: dt.datetime | None = None, *, chosen: str = "") -> None:
         """Hold a schedule; survives restarts and applies.
 
-        `batch`: what it was chosen by, together with others; one that is paused otherwise meanwhile is then refused.
+        `chosen`: what it was chosen by, together with others; one that is paused otherwise meanwhile is then refused.
         """
         with self.database.write() as session:
             schedules.take_turns(session)
             schedule = _schedule(session, name)
             now, held = schedules.now(session), pause_of(schedule)
-            if batch and held is not None:
+            if chosen and held is not None:
                 raise Refused(str(held))
             if until is not None and until <= now:
                 raise WrongUsage(f"until {until:%Y-%m-%d %H:%M} UTC is past; give a moment to come, or none")
-            jobs = hold(session, schedule, schedules.pause_fields(self.by, why, now, until, batch), now)
-            details = {"why": why, "until": iso(until), **({"batch": batch} if batch else {})}
+            jobs = hold(session, schedule, schedules.pause_fields(self.by, why, now, until, chosen), now)
+            details = {"why": why, "until": iso(until), **({"chosen": chosen} if chosen else {})}
             answer = {"schedule": name, "paused": True}
             audit.record(session, self.asker, "pause", f"schedule {name}", details, answer=answer)
         self._withdraw(jobs)
 
-    def resume(self, name: str, *, batch: str = "") -> None:
-        """Let a held schedule go on; what passed meanwhile stays skipped. With `batch` only from that pause."""
+    def resume(self, name: str, *, chosen: str = "") -> None:
+        """Let a held schedule go on; what passed meanwhile stays skipped. With `chosen` only from that pause."""
         with self.database.write() as session:
             schedules.take_turns(session)
             schedule = _schedule(session, name)
@@ -219,7 +219,7 @@ class Actions:
                 )
             if pause_of(schedule) is None:
                 raise Refused(f'Schedule "{name}" is not paused')
-            if batch and (schedule.pause or {}).get("batch") != batch:
+            if chosen and (schedule.pause or {}).get("chosen") != chosen:
                 raise Refused(str(pause_of(schedule)))
             jobs = release(session, schedule, schedules.now(session))
             answer = {"schedule": name, "paused": False}

@@ -28,7 +28,7 @@ OnEach = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Choice:
     """All schedules, or those with a tag."""
 
     tag: str | None = None
@@ -59,17 +59,17 @@ class Outcome:
 class HeldTogether:
     """Schedules that one command holds: how many, and the pause of the first of them."""
 
-    chosen: Chosen
+    choice: Choice
     number: int
     pause: Pause
 
 
-def choices(database: Database) -> dict[Chosen, int]:
+def choices(database: Database) -> dict[Choice, int]:
     """What there is to choose: all schedules, and those with each tag; with how many they are."""
     with database.read() as session:
         everyone = schedules.all_schedules(session)
         tags = Counter(tag for one in everyone for tag in tags_of(one))
-    return {Chosen(): len(everyone), **{Chosen(tag): tags[tag] for tag in sorted(tags)}}
+    return {Choice(): len(everyone), **{Choice(tag): tags[tag] for tag in sorted(tags)}}
 
 
 def held_together(database: Database) -> list[HeldTogether]:
@@ -77,15 +77,15 @@ def held_together(database: Database) -> list[HeldTogether]:
     found: dict[str, list[Pause]] = {}
     with database.read() as session:
         for one in schedules.all_schedules(session):
-            if one.pause is not None and one.pause.get("batch"):
-                found.setdefault(one.pause["batch"], []).append(stored_pause(one.pause))
-    held = [HeldTogether(Chosen.named(name), len(pauses), pauses[0]) for name, pauses in found.items()]
+            if one.pause is not None and one.pause.get("chosen"):
+                found.setdefault(one.pause["chosen"], []).append(stored_pause(one.pause))
+    held = [HeldTogether(Choice.named(name), len(pauses), pauses[0]) for name, pauses in found.items()]
     return sorted(held, key=lambda one: one.pause.since, reverse=True)
 
 
 def pause_many(
     actions: Actions,
-    chosen: Chosen,
+    choice: Choice,
     why: str,
     until: dt.datetime | None = None,
     on_each: OnEach = lambda done, of: None,
@@ -94,27 +94,27 @@ def pause_many(
     end that is past."""
     return _each(
         actions,
-        chosen,
+        choice,
         wanted=lambda schedule: pause_of(schedule) is None,
-        act=lambda name: actions.pause(name, why, until, batch=str(chosen)),
+        act=lambda name: actions.pause(name, why, until, chosen=str(choice)),
         on_each=on_each,
     )
 
 
-def resume_many(actions: Actions, chosen: Chosen, on_each: OnEach = lambda done, of: None) -> Outcome:
+def resume_many(actions: Actions, choice: Choice, on_each: OnEach = lambda done, of: None) -> Outcome:
     """Let those go on that `pause_many` holds by the same choice. Raises NotFound where no schedule has the tag."""
     return _each(
         actions,
-        chosen,
-        wanted=lambda schedule: (schedule.pause or {}).get("batch") == str(chosen),
-        act=lambda name: actions.resume(name, batch=str(chosen)),
+        choice,
+        wanted=lambda schedule: (schedule.pause or {}).get("chosen") == str(choice),
+        act=lambda name: actions.resume(name, chosen=str(choice)),
         on_each=on_each,
     )
 
 
 def _each(
     actions: Actions,
-    chosen: Chosen,
+    choice: Choice,
     *,
     wanted: Callable[[Schedule], bool],
     act: Callable[[str], None],
@@ -122,8 +122,8 @@ def _each(
 ) -> Outcome:
     with actions.database.read() as session:
         everyone = schedules.all_schedules(session)
-        found = [one for one in everyone if chosen.has(one)]
-        _refuse_unknown_tag(chosen, everyone, found)
+        found = [one for one in everyone if choice.has(one)]
+        _refuse_unknown_tag(choice, everyone, found)
         names = [one.name for one in found if wanted(one)]
         left = {one.name: str(pause) for one in found if not wanted(one) and (pause := pause_of(one)) is not None}
     outcome = Outcome(left=left)
@@ -138,9 +138,9 @@ def _each(
     return outcome
 
 
-def _refuse_unknown_tag(chosen: Chosen, everyone: list[Schedule], found: list[Schedule]) -> None:
-    if chosen.tag is None or found:
+def _refuse_unknown_tag(choice: Choice, everyone: list[Schedule], found: list[Schedule]) -> None:
+    if choice.tag is None or found:
         return
     known = sorted({tag for one in everyone for tag in tags_of(one)})
-    near = get_close_matches(chosen.tag, known, n=1)
-    raise NotFound(f'No schedule has the tag "{chosen.tag}"' + (f'; did you mean "{near[0]}"?' if near else ""))
+    near = get_close_matches(choice.tag, known, n=1)
+    raise NotFound(f'No schedule has the tag "{choice.tag}"' + (f'; did you mean "{near[0]}"?' if near else ""))

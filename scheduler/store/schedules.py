@@ -205,12 +205,12 @@ def clear_failures(session: Session, schedule_id: int) -> bool:
     return session.execute(statement).first() is not None
 
 
-def pause_fields(by: str, why: str, since: dt.datetime, until: dt.datetime | None, batch: str = "") -> dict[str, Any]:
-    """A pause as its column holds it; all in UTC, so that SQL can compare the texts. `batch`: what it was chosen by,
+def pause_fields(by: str, why: str, since: dt.datetime, until: dt.datetime | None, chosen: str = "") -> dict[str, Any]:
+    """A pause as its column holds it; all in UTC, so that SQL can compare the texts. `chosen`: what it was chosen by,
     where many were paused at once (engine/pause_many.py)."""
     ends_at = until.astimezone(dt.UTC).isoformat() if until else None
     held = {"by": by, "why": why, "since": since.astimezone(dt.UTC).isoformat(), "until": ends_at}
-    return {**held, "batch": batch} if batch else held
+    return {**held, "chosen": chosen} if chosen else held
 
 
 def pause_of(schedule: Schedule) -> Pause | None:

@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
-from scheduler.cli import run
 from scheduler.store.database import Database
 from scheduler.store.tables import Task
 from tests.builders import HOUR, a_schedule, a_spec
+from tests.cli.conftest import Ask
 
-Ask = Callable[..., tuple[int, str, str]]
 SPAN = ("--from", "2026-11-02T01:00", "--to", "2026-11-02T03:00")
 
 
-@pytest.fixture
-def ask(
-    database: Database,
-    database_url: str,
-    redis_url: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Ask:
-    for name, value in {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "SCHEDULER_AUTHOR": "jana"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def hourly(database: Database) -> None:
     with database.write() as session:
         a_schedule(session, a_spec(name="hourly", every=HOUR))
-
-    def run_it(*arguments: str) -> tuple[int, str, str]:
-        status = run(list(arguments))
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run_it
 
 
 def tasks_in(database: Database) -> int:

@@ -4,41 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from scheduler.cli import run
 from scheduler.store.database import Database
 from tests.builders import a_schedule, a_spec
+from tests.cli.conftest import Ask
 
-Ask = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # engine/test_pause_many asks both
 
 
-@pytest.fixture
-def ask(
-    database: Database,
-    database_url: str,
-    redis_url: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Ask:
-    for name, value in {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "SCHEDULER_AUTHOR": "jana"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def three(database: Database) -> None:
     with database.write() as session:
         for name, tags in (("load", ("etl",)), ("mail", ()), ("merge", ("etl",))):
             a_schedule(session, a_spec(name=name, tags=tags))
-
-    def run_it(*arguments: str) -> tuple[int, str, str]:
-        status = run(list(arguments))
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run_it
 
 
 def test_one_is_paused_and_goes_on(ask: Ask) -> None:
@@ -89,6 +69,15 @@ def test_those_with_a_tag_are_paused_and_resumed(ask: Ask) -> None:
     ]
     assert ask("resume", "--tag", "etl") == (0, "2 schedules resumed\n", "")
     assert ask("resume", "--tag", "etl") == (0, "0 schedules resumed\n", "")
+
+
+def test_a_tag_with_spaces_is_told_as_it_has_to_be_typed(ask: Ask, database: Database) -> None:
+    with database.write() as session:
+        a_schedule(session, a_spec(name="year-end", tags=("end of year",)))
+
+    told = ask("pause", "--tag", "end of year", "--why", "audit")[1]
+
+    assert told.splitlines()[-1] == "scheduler resume --tag 'end of year'  lets them go on"
 
 
 def test_of_very_many_that_are_left_ten_are_named(ask: Ask, database: Database) -> None:

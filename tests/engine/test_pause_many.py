@@ -9,13 +9,13 @@ import pytest
 from scheduler.broker.waiting_room import WaitingRoom
 from scheduler.clock import utc_now
 from scheduler.engine.actions import Actions
-from scheduler.engine.pause_many import Chosen, pause_many, resume_many
+from scheduler.engine.pause_many import Choice, pause_many, resume_many
 from scheduler.errors import NotFound, WrongUsage
 from scheduler.store.database import Database
 from scheduler.store.schedules import all_schedules, pause_fields, pause_of
 from tests.builders import HOUR, a_schedule, a_spec
 
-ALL, ETL = Chosen(), Chosen(tag="etl")
+ALL, ETL = Choice(), Choice(tag="etl")
 
 
 @pytest.fixture
@@ -41,17 +41,17 @@ def held(database: Database) -> dict[str, str]:
 
 @pytest.mark.usefixtures("four")
 @pytest.mark.parametrize(
-    ("chosen", "names"),
+    ("choice", "names"),
     [pytest.param(ALL, ["load", "mail", "merge"], id="all"), pytest.param(ETL, ["load", "merge"], id="tag")],
 )
 def test_all_or_those_with_a_tag_are_held_and_let_go(
-    database: Database, actions: Actions, chosen: Chosen, names: list[str]
+    database: Database, actions: Actions, choice: Choice, names: list[str]
 ) -> None:
-    paused = pause_many(actions, chosen, "new disks")
+    paused = pause_many(actions, choice, "new disks")
 
     assert (paused.done, paused.left) == (names, {})
     assert held(database) == dict.fromkeys(names, "new disks")
-    resumed = resume_many(actions, chosen)
+    resumed = resume_many(actions, choice)
     assert (resumed.done, resumed.left) == (names, {})
     assert held(database) == {}
 
@@ -129,7 +129,7 @@ def test_progress_is_told_after_each(actions: Actions) -> None:
 @pytest.mark.parametrize("pause", [True, False])
 def test_a_tag_that_nothing_has_is_an_error(actions: Actions, pause: bool) -> None:
     with pytest.raises(NotFound) as missing:
-        pause_many(actions, Chosen(tag="etll"), "") if pause else resume_many(actions, Chosen(tag="etll"))
+        pause_many(actions, Choice(tag="etll"), "") if pause else resume_many(actions, Choice(tag="etll"))
 
     assert str(missing.value) == 'No schedule has the tag "etll"; did you mean "etl"?'
 

@@ -162,7 +162,7 @@ def _last_error(error: dict[str, Any] | None, reason: str | None) -> str:
 
 def _paused(session: Session) -> list[dict[str, Any]]:
     """What is paused: first those that one command paused together, a line for all of them, then one by one."""
-    together = and_(Schedule.pause["batch"].as_string().is_not(None), Schedule.file_pause.is_(None))
+    together = and_(Schedule.pause["chosen"].as_string().is_not(None), Schedule.file_pause.is_(None))
     alone = (
         select(Schedule)
         .where(Schedule.retired_at.is_(None), or_(Schedule.pause.is_not(None), Schedule.file_pause.is_not(None)))
@@ -179,7 +179,7 @@ def _paused(session: Session) -> list[dict[str, Any]]:
 
 
 def _paused_together(session: Session, together: ColumnElement[bool]) -> list[dict[str, Any]]:
-    held = ("batch", "by", "why", "until")
+    held = ("chosen", "by", "why", "until")
     columns = [Schedule.pause[key].as_string().label(key) for key in held]
     query = (
         select(*columns, func.min(Schedule.pause["since"].as_string()), func.count())
@@ -190,9 +190,9 @@ def _paused_together(session: Session, together: ColumnElement[bool]) -> list[di
     )
     found = []
     rows: Sequence[Any] = session.execute(query).all()
-    for batch, by, why, until, since, number in rows:
+    for chosen, by, why, until, since, number in rows:
         pause = stored_pause({"by": by, "why": why, "until": until, "since": since})
-        found.append({"schedule": None, "schedules": int(number), "chosen": batch, **_told_pause(pause)})
+        found.append({"schedule": None, "schedules": int(number), "chosen": chosen, **_told_pause(pause)})
     return found
 
 

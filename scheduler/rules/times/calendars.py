@@ -94,7 +94,8 @@ def _month_length(day: dt.date) -> int:
 def holidays_of(country: str, subdivision: str | None, year: int) -> Mapping[dt.date, str]:
     """The public holidays of a country (ISO 3166 code) in that year, with their English names where there are such.
 
-    Raises NotImplementedError for a country or subdivision that the holidays package does not know.
+    Raises what the holidays package raises for a country or subdivision that it does not know, NotImplementedError:
+    nothing of ours is unfinished here; who reads a file asks first (file/countries.py).
     """
     import holidays  # here, because it costs a tenth of a second and most files name no country
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from scheduler.clock import utc_now
 from scheduler.engine.page.frame import service_zone
-from scheduler.engine.pause_many import Chosen, choices, held_together, pause_many, resume_many
+from scheduler.engine.pause_many import Choice, choices, held_together, pause_many, resume_many
 from scheduler.errors import NotFound, Refused, WrongUsage
 from scheduler.rules.times.moments import zone_named
 from scheduler.web.callers import Caller, Operator
@@ -95,17 +96,17 @@ def pause_many_form(request: Request, caller: Operator) -> HTMLResponse:
 def pause_chosen(request: Request, caller: Operator, form: Form) -> Response:
     zone = _service_zone(request)
     hold = read_hold(form, zone)
-    chosen = _chosen(form)
-    number = choices(backends_of(request).database).get(chosen, 0)
+    choice = _choice(form)
+    number = choices(backends_of(request).database).get(choice, 0)
     if number > MOST_AT_ONCE:
-        word = "--all" if chosen.tag is None else f"--tag {chosen.tag}"
+        word = "--all" if choice.tag is None else f"--tag {shlex.quote(choice.tag)}"
         hold.faults["tag"] = (
             f"These are {number:,} schedules; more than {MOST_AT_ONCE} are held by the command line: "
             f"scheduler pause {word} --why …"
         )
     if not hold.faults:
         try:
-            outcome = pause_many(actions_of(request, caller), chosen, hold.why, hold.until)
+            outcome = pause_many(actions_of(request, caller), choice, hold.why, hold.until)
         except NotFound as error:
             hold.faults["tag"] = str(error)
         except WrongUsage as error:
@@ -119,7 +120,7 @@ def pause_chosen(request: Request, caller: Operator, form: Form) -> Response:
 @router.post("/resume")
 def resume_chosen(request: Request, caller: Operator, form: Form) -> RedirectResponse:
     try:
-        outcome = resume_many(actions_of(request, caller), _chosen(form))
+        outcome = resume_many(actions_of(request, caller), _choice(form))
     except NotFound as error:
         return see_other(request, "/pause", "Nothing was done.", [str(error)])
     told = f"{_counted(outcome.done)} resumed. What passed meanwhile stays skipped."
@@ -138,8 +139,8 @@ def _many_page(
     return told_page(request, caller, "pause_many.html.jinja", status, typed=form, faults=faults, **values)
 
 
-def _chosen(form: dict[str, str]) -> Chosen:
-    return Chosen(form.get("tag", "")[:200] or None)
+def _choice(form: dict[str, str]) -> Choice:
+    return Choice(form.get("tag", "")[:200] or None)
 
 
 def _service_zone(request: Request) -> ZoneInfo:
